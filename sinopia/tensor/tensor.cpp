@@ -1,0 +1,47 @@
+#include "sinopia/tensor/tensor.h"
+
+#include <fmt/format.h>
+
+namespace sinopia {
+
+Tensor::Tensor(Shape shape, DType dtype, std::shared_ptr<Storage> storage, size_t byte_offset)
+    : shape_(shape), dtype_(dtype), storage_(std::move(storage)), byte_offset_(byte_offset) {
+  SINOPIA_CHECK(storage_ && byte_offset_ <= storage_->bytes() && bytes() <= storage_->bytes() - byte_offset_,
+                InvalidArgument, "[tensor] {} {} does not fit its storage of {} bytes at offset {}",
+                to_string(dtype_), to_string(shape_), storage_ ? storage_->bytes() : 0, byte_offset_);
+}
+
+Tensor Tensor::empty(const Shape& shape, DType dtype, Device device) {
+  const size_t bytes = static_cast<size_t>(shape.numel()) * size_of(dtype);
+  return Tensor(shape, dtype, Storage::allocate(bytes, device));
+}
+
+Tensor Tensor::reshape(const Shape& shape) const {
+  SINOPIA_CHECK(shape.numel() == numel(), InvalidArgument, "[reshape] {} does not have the elements of {}",
+                to_string(shape), to_string(shape_));
+  Tensor result = *this;
+  result.shape_ = shape;
+  return result;
+}
+
+Tensor Tensor::slice(int64_t begin, int64_t end) const {
+  SINOPIA_CHECK(rank() >= 1 && begin >= 0 && begin <= end && end <= dim(0), InvalidArgument,
+                "[slice] expected 0 <= begin <= end <= {}, got [{},{}) of {}", rank() ? dim(0) : 0, begin, end,
+                to_string(shape_));
+  Tensor result = *this;
+  result.shape_ = shape_.with(0, end - begin);
+  const size_t row_bytes = dim(0) ? bytes() / static_cast<size_t>(dim(0)) : 0;
+  result.byte_offset_ += static_cast<size_t>(begin) * row_bytes;
+  return result;
+}
+
+void Tensor::check_type(DType asked) const {
+  SINOPIA_CHECK(defined() && dtype_ == asked, InvalidArgument, "[tensor] expected {} elements, got {}",
+                to_string(asked), describe(*this));
+}
+
+std::string describe(const Tensor& x) {
+  return x.defined() ? fmt::format("{} {}", to_string(x.dtype()), to_string(x.shape())) : "absent";
+}
+
+}  // namespace sinopia

@@ -1,0 +1,81 @@
+#include "sinopia/tensor/tensor.h"
+
+#include <cstdint>
+#include <limits>
+#include <numeric>
+
+#include <gtest/gtest.h>
+
+#include "sinopia/tensor/allocator.h"
+
+namespace sinopia {
+namespace {
+
+ErrorKind kind_of(const std::function<void()>& action) {
+  try {
+    action();
+  } catch (const Error& error) {
+    return error.kind();
+  }
+  ADD_FAILURE() << "no error was thrown";
+  return ErrorKind::Cancelled;
+}
+
+TEST(Shape, CountsAndRefuses) {
+  EXPECT_EQ(Shape().numel(), 1);
+  EXPECT_EQ((Shape{2, 0, 3}).numel(), 0);
+  EXPECT_EQ((Shape{2, 5, 3}).dim(-1), 3);
+  EXPECT_EQ(to_string(Shape{1, 64, 64, 9}), "[1,64,64,9]");
+  EXPECT_EQ(kind_of([] { Shape{1, -1}; }), ErrorKind::InvalidArgument);
+  EXPECT_EQ(kind_of([] { Shape{1, 1, 1, 1, 1, 1, 1}; }), ErrorKind::InvalidArgument);
+  EXPECT_EQ(kind_of([] { Shape{int64_t{1} << 32, int64_t{1} << 32}; }), ErrorKind::InvalidArgument);
+  EXPECT_EQ(kind_of([] { Shape{0, int64_t{1} << 40, int64_t{1} << 40}; }), ErrorKind::InvalidArgument);
+  EXPECT_EQ(kind_of([] { Shape{2}.dim(1); }), ErrorKind::InvalidArgument);
+}
+
+TEST(Tensor, SlicesAndReshapesShareElements) {
+  std::vector<float> values(24);
+  std::iota(values.begin(), values.end(), 0.0f);
+  const Tensor x = Tensor::from<float>({4, 3, 2}, values);
+  const Tensor y = x.slice(1, 3).reshape({3, 4});
+  EXPECT_EQ(y.storage(), x.storage());
+  EXPECT_EQ(y.to_vector<float>(), std::vector<float>(values.begin() + 6, values.begin() + 18));
+  EXPECT_EQ(x.slice(4, 4).numel(), 0);
+  EXPECT_EQ(kind_of([&] { x.slice(2, 5); }), ErrorKind::InvalidArgument);
+  EXPECT_EQ(kind_of([&] { x.reshape({5, 5}); }), ErrorKind::InvalidArgument);
+  EXPECT_EQ(kind_of([&] { x.data<int32_t>(); }), ErrorKind::InvalidArgument);
+  EXPECT_EQ(kind_of([&] { Tensor().data<float>(); }), ErrorKind::InvalidArgument);
+  EXPECT_EQ(kind_of([&] { Tensor({7}, DType::F32, x.storage(), 96 - 24); }), ErrorKind::InvalidArgument);
+  EXPECT_EQ(kind_of([&] { Tensor::from<float>({5}, values); }), ErrorKind::InvalidArgument);
+}
+
+TEST(Allocator, CountsReusesAndLimits) {
+  Allocator& memory = allocator({});
+  memory.release_cached();
+  memory.reset_peak();
+  const MemoryStats before = memory.stats();
+  const void* first = nullptr;
+  {
+    const Tensor x = Tensor::empty({1000, 1000});
+    first = x.raw();
+    EXPECT_EQ(reinterpret_cast<uintptr_t>(first) % 64, 0u);
+    EXPECT_EQ(memory.stats().in_use, before.in_use + 4'000'000);
+  }
+  EXPECT_EQ(memory.stats().in_use, before.in_use);
+  EXPECT_EQ(memory.stats().peak, before.in_use + 4'000'000);
+  {
+    const Tensor again = Tensor::empty({999, 999});
+    EXPECT_EQ(again.raw(), first);
+    EXPECT_EQ(memory.stats().misses, before.misses + 1);
+  }
+  memory.set_limit(memory.stats().in_use + 1000);
+  EXPECT_EQ(kind_of([] { Tensor::empty({251}); }), ErrorKind::OutOfMemory);
+  EXPECT_EQ(Tensor::empty({250}).bytes(), 1000u);
+  memory.set_limit(0);
+  memory.release_cached();
+  EXPECT_EQ(memory.stats().cached, 0u);
+  EXPECT_EQ(kind_of([] { Tensor::empty({int64_t{1} << 45}); }), ErrorKind::OutOfMemory);
+}
+
+}  // namespace
+}  // namespace sinopia
