@@ -17,7 +17,7 @@ set(SINOPIA_LAYERS "" CACHE INTERNAL "")
 # declared before it. No file needs flags of its own: Highway compiles one source for all instruction sets.
 function(sinopia_layer name)
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${name}/*.cpp)
-  list(FILTER sources EXCLUDE REGEX "/backend/(stub|cuda)/")
+  list(FILTER sources EXCLUDE REGEX "/backend/cuda/")
   if(NOT sources)
     return()
   endif()

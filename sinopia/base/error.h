@@ -39,10 +39,10 @@ template <class... Args>
 }
 
 /// Throws unless the condition holds; the message is only built on failure.
-#define SINOPIA_CHECK(condition, kind, ...)                         \
-  do {                                                              \
-    if (!(condition)) [[unlikely]]                                  \
-      ::sinopia::fail(::sinopia::ErrorKind::kind, __VA_ARGS__);     \
+#define SINOPIA_CHECK(condition, kind, ...)                     \
+  do {                                                          \
+    if (!(condition)) [[unlikely]]                              \
+      ::sinopia::fail(::sinopia::ErrorKind::kind, __VA_ARGS__); \
   } while (false)
 
 }  // namespace sinopia

@@ -7,9 +7,10 @@
 
 namespace sinopia {
 
-/// Host memory. Blocks from 1 MiB on come straight from mmap on a 2 MiB boundary, so that the kernel can back them
-/// with huge pages; a freed block serves a later request of at least 3/4 of its size. Cached blocks never hold
-/// more than a quarter of the peak in use, so that freeing a large model frees the process's memory too.
+/// Host memory. Blocks from 1 MiB on come straight from mmap on a 2 MiB boundary, so that the kernel can back
+/// them with huge pages; a freed block serves a later request of at least 3/4 of its size. Cached blocks
+/// never hold more than a quarter of the peak in use, so that freeing a large model frees the process's
+/// memory too.
 class CpuAllocator final : public Allocator {
  public:
   ~CpuAllocator() override;

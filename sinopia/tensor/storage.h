@@ -13,11 +13,16 @@ class Storage {
  public:
   /// Gives the bytes back; called once with the pointer and size of the storage.
   using Release = std::function<void(void* data, size_t bytes)>;
-  /// Tells the system that the resident pages of a mapped range may be dropped; they are read again when touched.
+  /// Tells the system that the resident pages of a mapped range may be dropped; they are read again when
+  /// touched.
   using DropPages = std::function<void(const void* data, size_t bytes)>;
 
   Storage(void* data, size_t bytes, Device device, Release release, DropPages drop_pages = nullptr)
-      : data_(data), bytes_(bytes), device_(device), release_(std::move(release)), drop_pages_(std::move(drop_pages)) {}
+      : data_(data),
+        bytes_(bytes),
+        device_(device),
+        release_(std::move(release)),
+        drop_pages_(std::move(drop_pages)) {}
   ~Storage() {
     if (release_) release_(data_, bytes_);
   }

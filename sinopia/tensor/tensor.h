@@ -13,9 +13,9 @@
 
 namespace sinopia {
 
-/// A small value that shares its elements: shape, dtype, device and a place in a Storage. Always contiguous, last
-/// axis fastest: images and latents [N,H,W,C], tokens [N,T,C], weights [O,KH,KW,I] and [O,I]. Copies share the
-/// elements. An op never changes a tensor that it was given.
+/// A small value that shares its elements: shape, dtype, device and a place in a Storage. Always contiguous,
+/// last axis fastest: images and latents [N,H,W,C], tokens [N,T,C], weights [O,KH,KW,I] and [O,I]. Copies
+/// share the elements. An op never changes a tensor that it was given.
 class Tensor {
  public:
   /// The undefined tensor, which stands for "absent" where an argument is optional.
@@ -56,7 +56,9 @@ class Tensor {
     check_type(DTypeOf<T>::value);
     return static_cast<T*>(raw());
   }
-  const void* raw() const { return storage_ ? static_cast<const char*>(storage_->data()) + byte_offset_ : nullptr; }
+  const void* raw() const {
+    return storage_ ? static_cast<const char*>(storage_->data()) + byte_offset_ : nullptr;
+  }
   void* raw() { return storage_ ? static_cast<char*>(storage_->data()) + byte_offset_ : nullptr; }
   /// The elements as a span, CPU only.
   template <class T>

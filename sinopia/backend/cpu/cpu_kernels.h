@@ -1,0 +1,52 @@
+#pragma once
+
+#include "sinopia/backend/kernels.h"
+
+namespace sinopia {
+
+/// The kernels of any CPU. Each family is defined in the file of its name beside this one; the loops are
+/// compiled for several instruction sets by Highway, and the best one that this machine has is chosen when
+/// first called.
+class CpuKernels final : public Kernels {
+ public:
+  // memory
+  void convert(const Tensor& x, Tensor& y) override;
+  void fill(Tensor& y, float value) override;
+  void permute(const Tensor& x, std::span<const int> axes, Tensor& y) override;
+  void concat(std::span<const Tensor> xs, int axis, Tensor& y) override;
+  void narrow(const Tensor& x, int axis, int64_t begin, Tensor& y) override;
+  void gather_rows(const Tensor& table, const Tensor& ids, Tensor& y) override;
+
+  // elementwise
+  void unary(UnaryOp op, const Tensor& x, Tensor& y) override;
+  void binary(BinaryOp op, const Tensor& a, const Tensor& b, Tensor& y) override;
+  void affine(const Tensor& x, float scale, float shift, Tensor& y) override;
+  void clamp(const Tensor& x, float low, float high, Tensor& y) override;
+  void geglu(const Tensor& x, Tensor& y) override;
+
+  // reductions
+  void softmax(const Tensor& x, Tensor& y) override;
+  void moments(const Tensor& x, int correction, Tensor& mean, Tensor& variance) override;
+  bool all_finite(const Tensor& x) override;
+
+  // norms
+  void layer_norm(const Tensor& x, const Tensor& w, const Tensor& b, float eps, Tensor& y) override;
+  void rms_norm(const Tensor& x, const Tensor& w, float eps, Tensor& y) override;
+  void group_norm(const Tensor& x, int groups, const Tensor& w, const Tensor& b, float eps,
+                  Activation activation, Tensor& y) override;
+
+  // products
+  void linear(const Tensor& x, const Tensor& w, const Tensor& bias, const Tensor& add, Activation activation,
+              Tensor& y) override;
+  void matmul(const Tensor& a, const Tensor& b, bool transpose_b, float alpha, Tensor& y) override;
+  void conv2d(const Tensor& x, const Tensor& w, const Tensor& bias, const Tensor& add,
+              const Conv2dOptions& options, Activation activation, Tensor& y) override;
+  void attention(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& bias,
+                 const AttentionOptions& options, Tensor& y) override;
+
+  // pictures and positions
+  void resize(const Tensor& x, ResizeFilter filter, bool antialias, Tensor& y) override;
+  void timestep_embedding(const Tensor& t, bool cos_first, float shift, float max_period, Tensor& y) override;
+};
+
+}  // namespace sinopia

@@ -1,0 +1,111 @@
+#pragma once
+
+#include <span>
+
+#include "sinopia/tensor/tensor.h"
+
+namespace sinopia {
+
+enum class Activation { None, Silu, Gelu, GeluTanh, QuickGelu, Relu, Tanh, Sigmoid };
+enum class UnaryOp { Silu, Gelu, GeluTanh, QuickGelu, Relu, Tanh, Sigmoid, Exp, Log, Sqrt, Abs, Square };
+enum class BinaryOp { Add, Subtract, Multiply, Divide, Minimum, Maximum };
+enum class ResizeFilter { Nearest, Bilinear, Bicubic, Area };
+
+struct Padding {
+  int top = 0, left = 0, bottom = 0, right = 0;
+  static Padding same(int pixels) { return {pixels, pixels, pixels, pixels}; }
+};
+
+struct Conv2dOptions {
+  int stride = 1;
+  Padding padding;  ///< zeros around x
+};
+
+struct AttentionOptions {
+  int heads = 1;
+  float scale = 0;      ///< of q k^T; 0 means 1/sqrt(head size)
+  bool causal = false;  ///< token t sees keys 0..t
+};
+
+/// What a device must be able to do: one virtual function a kernel, the same file names in cpu/ and cuda/.
+/// The ops check shapes, allocate y and call exactly one of these, so an implementation may rely on what is
+/// said here. Activations and results are f32 on the CPU unless said otherwise; weights `w` may be f32, f16
+/// or bf16; norm parameters and biases may be stored in any of them too. An undefined tensor means "absent".
+/// x and y never overlap, unless a kernel says so. Results do not depend on the number of threads.
+class Kernels {
+ public:
+  virtual ~Kernels() = default;
+
+  // memory
+  /// y = x, converted to y's dtype. Any two dtypes except Bool targets; halves round to nearest even.
+  virtual void convert(const Tensor& x, Tensor& y) = 0;
+  virtual void fill(Tensor& y, float value) = 0;
+  /// y[i_axes[0], i_axes[1], ..] = x[i_0, i_1, ..], any dtype.
+  virtual void permute(const Tensor& x, std::span<const int> axes, Tensor& y) = 0;
+  /// Joins xs along `axis`, any dtype; the other extents agree.
+  virtual void concat(std::span<const Tensor> xs, int axis, Tensor& y) = 0;
+  /// y = x[..., begin:begin+y.dim(axis), ...], any dtype.
+  virtual void narrow(const Tensor& x, int axis, int64_t begin, Tensor& y) = 0;
+  /// y[i,:] = table[ids[i],:] in f32. table [V,D] f32/f16/bf16, ids i32 of any shape, within range.
+  virtual void gather_rows(const Tensor& table, const Tensor& ids, Tensor& y) = 0;
+
+  // elementwise
+  virtual void unary(UnaryOp op, const Tensor& x, Tensor& y) = 0;
+  /// NumPy broadcasting; y has the broadcast shape.
+  virtual void binary(BinaryOp op, const Tensor& a, const Tensor& b, Tensor& y) = 0;
+  /// y = x * scale + shift, as two rounded operations.
+  virtual void affine(const Tensor& x, float scale, float shift, Tensor& y) = 0;
+  virtual void clamp(const Tensor& x, float low, float high, Tensor& y) = 0;
+  /// x [..,2D] -> y [..,D]: the first half times gelu(the second half).
+  virtual void geglu(const Tensor& x, Tensor& y) = 0;
+
+  // reductions
+  /// Over the last axis.
+  virtual void softmax(const Tensor& x, Tensor& y) = 0;
+  /// x [N,..] -> mean [N] and variance [N] (divided by n - `correction`), summed in double.
+  virtual void moments(const Tensor& x, int correction, Tensor& mean, Tensor& variance) = 0;
+  /// Neither NaN nor infinity anywhere.
+  virtual bool all_finite(const Tensor& x) = 0;
+
+  // norms
+  /// Over the last axis; w and b [D].
+  virtual void layer_norm(const Tensor& x, const Tensor& w, const Tensor& b, float eps, Tensor& y) = 0;
+  /// x / rms(x) * w over the last axis.
+  virtual void rms_norm(const Tensor& x, const Tensor& w, float eps, Tensor& y) = 0;
+  /// x [N,..,C] in `groups` groups of neighbouring channels; w and b [C]; then the activation.
+  virtual void group_norm(const Tensor& x, int groups, const Tensor& w, const Tensor& b, float eps,
+                          Activation activation, Tensor& y) = 0;
+
+  // products
+  /// y [..,O] = activation(x [..,I] * w [O,I]^T + bias [O] + add [..,O]); bias and add may be absent.
+  virtual void linear(const Tensor& x, const Tensor& w, const Tensor& bias, const Tensor& add,
+                      Activation activation, Tensor& y) = 0;
+  /// y [B,M,N] = alpha * a [B,M,K] * b, with b [B,K,N], or [B,N,K] if transpose_b; all f32.
+  virtual void matmul(const Tensor& a, const Tensor& b, bool transpose_b, float alpha, Tensor& y) = 0;
+  /// y [N,OH,OW,O] = activation(x [N,H,W,I] (*) w [O,KH,KW,I] + bias [O] + add); add is [N,OH,OW,O], or [N,O]
+  /// for every pixel of an image alike; bias and add may be absent.
+  virtual void conv2d(const Tensor& x, const Tensor& w, const Tensor& bias, const Tensor& add,
+                      const Conv2dOptions& options, Activation activation, Tensor& y) = 0;
+  /// y [B,T,H*D] = softmax(scale * q k^T + bias) v per head; q [B,T,H*D], k and v [B,S,H*D]; heads are
+  /// neighbouring runs of D channels; bias, if present, is [1 or B, 1 or H, T, S]. Never holds a T x S
+  /// matrix.
+  virtual void attention(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& bias,
+                         const AttentionOptions& options, Tensor& y) = 0;
+
+  // pictures and positions
+  /// x [N,H,W,C] -> y [N,OH,OW,C]; pixel centres at half, edges clamped; with `antialias` the filter widens
+  /// when shrinking (PyTorch's interpolate(align_corners=False)).
+  virtual void resize(const Tensor& x, ResizeFilter filter, bool antialias, Tensor& y) = 0;
+  /// t [N] -> y [N,D]: cos and sin of t * max_period^(-i / (D/2 - shift)), cosines first if `cos_first`.
+  virtual void timestep_embedding(const Tensor& t, bool cos_first, float shift, float max_period,
+                                  Tensor& y) = 0;
+};
+
+/// The kernels of a device. Throws Unsupported if this build has none for it.
+Kernels& kernels(Device device);
+
+/// One per backend; the stub's throws Unsupported.
+Kernels& cpu_kernels();
+Kernels& cuda_kernels();
+
+}  // namespace sinopia

@@ -1,0 +1,60 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <random>
+#include <set>
+#include <string>
+
+#include "sinopia/io/tensor_map.h"
+#include "sinopia/nn/scope.h"
+
+namespace sinopia {
+
+/// Parameters out of a file's tensors, strictly: every key used once, every parameter filled.
+/// The tensors keep the file's layout and names (diffusers'); here, and nowhere else, a rank-4 weight
+/// [O,I,KH,KW] becomes [O,KH,KW,I], and [O,I,1,1] serves where [O,I] is asked for, and the reverse. Other
+/// weights stay in the mapped file; the pages of a transposed one are given back.
+class CheckpointParameters final : public ParameterSource {
+ public:
+  /// `what` names the part in errors ("unet").
+  CheckpointParameters(TensorMap tensors, std::string what);
+  Tensor take(const std::string& name, const Shape& shape, const Initialiser& initialiser) override;
+  bool has(const std::string& name) const override;
+  /// Throws Corrupt naming the keys that no one took.
+  void finish() const;
+
+ private:
+  TensorMap tensors_;
+  std::string what_;
+  std::set<std::string> taken_;
+};
+
+/// Fresh f32 parameters from a seed; each depends on its name and the seed alone. Keeps what it gave out, in
+/// the file layout, to be written as a checkpoint.
+class RandomParameters final : public ParameterSource {
+ public:
+  explicit RandomParameters(uint64_t seed) : seed_(seed) {}
+  Tensor take(const std::string& name, const Shape& shape, const Initialiser& initialiser) override;
+  bool has(const std::string&) const override { return true; }
+  /// What was taken, rank 4 as [O,I,KH,KW].
+  TensorMap file_layout() const;
+
+ private:
+  uint64_t seed_;
+  TensorMap taken_;
+};
+
+/// Gives out no values, only notes names and shapes: what a model with this configuration consists of.
+class ParameterShapes final : public ParameterSource {
+ public:
+  Tensor take(const std::string& name, const Shape& shape, const Initialiser& initialiser) override;
+  bool has(const std::string&) const override { return true; }
+  /// Name to shape in our layout.
+  const std::map<std::string, Shape>& shapes() const { return shapes_; }
+
+ private:
+  std::map<std::string, Shape> shapes_;
+};
+
+}  // namespace sinopia
