@@ -1,0 +1,61 @@
+# The commands a person types; CMakePresets.json holds the builds behind them.
+PROMPT ?= a red apple
+MODEL ?= build/demo/random.safetensors
+OUTPUT ?= build/demo/demo.png
+FUZZ_SECONDS ?= 60
+BUILD = cmake --preset $(1) $(2) > /dev/null && cmake --build --preset $(1)
+
+.PHONY: all build test asan demo bench bench-peers format check-format check-layers fuzz golden clean
+
+all: build
+
+build:
+	@scripts/setup
+	@$(call BUILD,release)
+
+# Set-up, build, every test.
+test: build
+	@ctest --preset release -j 2
+
+# The tests that read what others wrote, under AddressSanitizer and UndefinedBehaviorSanitizer.
+asan:
+	@scripts/setup
+	@$(call BUILD,asan)
+	@ctest --preset asan -j 2 -L 'base|tensor|io|text|cli'
+
+# Set-up, build, a picture. Without MODEL=FILE it is made by a small model with random weights, and is noise.
+demo: build
+	@MODEL='$(MODEL)' PROMPT='$(PROMPT)' OUTPUT='$(OUTPUT)' scripts/demo
+
+bench:
+	@scripts/setup --bench
+	@$(call BUILD,release)
+	@build/release/bench/sinopia_bench
+
+# The same work by diffusers on PyTorch and by stable-diffusion.cpp, on this machine, in one run.
+bench-peers:
+	@scripts/setup --bench
+	@$(call BUILD,release)
+	@bench/peers/run
+
+format:
+	@git ls-files '*.h' '*.cpp' '*.cu' | xargs -r clang-format -i
+
+check-format:
+	@git ls-files '*.h' '*.cpp' '*.cu' | xargs -r clang-format --dry-run -Werror && echo "format: as it should be"
+
+check-layers:
+	@tools/check_layers
+
+fuzz:
+	@scripts/setup --fuzz
+	@$(call BUILD,fuzz)
+	@FUZZ_SECONDS='$(FUZZ_SECONDS)' scripts/fuzz
+
+# Writes the reference values of tests/golden anew with the pinned references.
+golden:
+	@scripts/setup --bench
+	@tools/golden/run
+
+clean:
+	@rm -rf build
