@@ -1,6 +1,7 @@
 # Compile options shared by everything of ours.
 add_library(sinopia_options INTERFACE)
-target_compile_options(sinopia_options INTERFACE -Wall -Wextra -Wshadow -Wnon-virtual-dtor -Wno-psabi
+# Products and sums fuse only where a kernel says so: two rounded operations stay two on every machine.
+target_compile_options(sinopia_options INTERFACE -Wall -Wextra -Wshadow -Wnon-virtual-dtor -Wno-psabi -ffp-contract=off
                        $<$<BOOL:${SINOPIA_WERROR}>:-Werror>
                        $<$<BOOL:${SINOPIA_SANITIZE}>:-fsanitize=address,undefined -fno-sanitize-recover=all
                                                      -fno-omit-frame-pointer>)
