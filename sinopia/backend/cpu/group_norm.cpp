@@ -1,0 +1,199 @@
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "sinopia/backend/cpu/cast.h"
+#include "sinopia/backend/cpu/cpu_kernels.h"
+#include "sinopia/base/threads.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "sinopia/backend/cpu/group_norm.cpp"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+#include "sinopia/backend/cpu/math-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace sinopia {
+namespace HWY_NAMESPACE {
+
+// Adds x - shift and (x - shift)^2 of kPixels neighbouring pixels to the sums of the channels from c on.
+template <size_t kPixels, class D>
+HWY_INLINE void AddPixels(D d, const float* x, size_t C, size_t c, const float* shift, float* sums,
+                          float* squares) {
+  const auto s = hn::LoadU(d, shift + c);
+  auto sum = hn::LoadU(d, sums + c), square = hn::LoadU(d, squares + c);
+  for (size_t p = 0; p < kPixels; ++p) {
+    const auto v = hn::Sub(hn::LoadU(d, x + p * C + c), s);
+    sum = hn::Add(sum, v);
+    square = hn::MulAdd(v, v, square);
+  }
+  hn::StoreU(sum, d, sums + c);
+  hn::StoreU(square, d, squares + c);
+}
+
+template <size_t kPixels>
+HWY_INLINE void AddPixels(const float* x, size_t C, const float* shift, float* sums, float* squares) {
+  const hn::ScalableTag<float> d;
+  const hn::CappedTag<float, 1> d1;
+  size_t c = 0;
+  for (; c + hn::Lanes(d) <= C; c += hn::Lanes(d)) AddPixels<kPixels>(d, x, C, c, shift, sums, squares);
+  for (; c < C; ++c) AddPixels<kPixels>(d1, x, C, c, shift, sums, squares);
+}
+
+// sums[c] and squares[c] over `pixels` pixels of C channels.
+void SumPixels(const float* x, size_t pixels, size_t C, const float* shift, float* sums, float* squares) {
+  std::fill(sums, sums + C, 0.0f);
+  std::fill(squares, squares + C, 0.0f);
+  size_t p = 0;
+  for (; p + 4 <= pixels; p += 4) AddPixels<4>(x + p * C, C, shift, sums, squares);
+  for (; p < pixels; ++p) AddPixels<1>(x + p * C, C, shift, sums, squares);
+}
+
+template <Activation kActivation>
+void ScaleAs(const float* x, size_t pixels, size_t C, const float* scale, const float* shift, float* y) {
+  const hn::ScalableTag<float> d;
+  const hn::CappedTag<float, 1> d1;
+  for (size_t p = 0; p < pixels; ++p, x += C, y += C) {
+    size_t c = 0;
+    for (; c + hn::Lanes(d) <= C; c += hn::Lanes(d)) {
+      const auto v = hn::MulAdd(hn::LoadU(d, x + c), hn::LoadU(d, scale + c), hn::LoadU(d, shift + c));
+      hn::StoreU(Activate<kActivation>(d, v), d, y + c);
+    }
+    for (; c < C; ++c) {
+      const auto v = hn::MulAdd(hn::LoadU(d1, x + c), hn::LoadU(d1, scale + c), hn::LoadU(d1, shift + c));
+      hn::StoreU(Activate<kActivation>(d1, v), d1, y + c);
+    }
+  }
+}
+
+// y = activation(x * scale[c] + shift[c])
+void ScalePixels(const float* x, size_t pixels, size_t C, const float* scale, const float* shift,
+                 Activation activation, float* y) {
+  switch (activation) {
+    case Activation::None:
+      return ScaleAs<Activation::None>(x, pixels, C, scale, shift, y);
+    case Activation::Silu:
+      return ScaleAs<Activation::Silu>(x, pixels, C, scale, shift, y);
+    case Activation::Gelu:
+      return ScaleAs<Activation::Gelu>(x, pixels, C, scale, shift, y);
+    case Activation::GeluTanh:
+      return ScaleAs<Activation::GeluTanh>(x, pixels, C, scale, shift, y);
+    case Activation::QuickGelu:
+      return ScaleAs<Activation::QuickGelu>(x, pixels, C, scale, shift, y);
+    case Activation::Relu:
+      return ScaleAs<Activation::Relu>(x, pixels, C, scale, shift, y);
+    case Activation::Tanh:
+      return ScaleAs<Activation::Tanh>(x, pixels, C, scale, shift, y);
+    case Activation::Sigmoid:
+      return ScaleAs<Activation::Sigmoid>(x, pixels, C, scale, shift, y);
+  }
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace sinopia
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace sinopia {
+
+HWY_EXPORT(SumPixels);
+HWY_EXPORT(ScalePixels);
+
+namespace {
+
+// Count, mean and sum of squared differences from the mean, of a part of a group.
+struct Part {
+  double count = 0, mean = 0, squares = 0;
+
+  // Chan, Golub and LeVeque 1979.
+  void merge(const Part& other) {
+    const double total = count + other.count;
+    const double difference = other.mean - mean;
+    mean += difference * other.count / total;
+    squares += other.squares + difference * difference * count * other.count / total;
+    count = total;
+  }
+};
+
+// The parts of all groups in one block of pixels. Sums are taken of x minus the mean of the block's first
+// pixels: since these belong to the block, their distance from its mean stays within a few of its deviations,
+// and little is lost where a mean is large. At most 256 numbers are added in f32.
+constexpr int64_t kBlockPixels = 256, kSampledPixels = 4;
+
+void block_parts(const float* x, int64_t pixels, int64_t C, int64_t groups, Part* parts) {
+  const int64_t width = C / groups, sampled = std::min(pixels, kSampledPixels);
+  thread_local std::vector<float> scratch;
+  scratch.resize(static_cast<size_t>(3 * C));
+  float *shift = scratch.data(), *sums = shift + C, *squares = sums + C;
+  for (int64_t g = 0; g < groups; ++g) {
+    double sum = 0;
+    for (int64_t p = 0; p < sampled; ++p) {
+      for (int64_t c = g * width; c < (g + 1) * width; ++c) sum += static_cast<double>(x[p * C + c]);
+    }
+    std::fill(shift + g * width, shift + (g + 1) * width,
+              static_cast<float>(sum / static_cast<double>(sampled * width)));
+  }
+  HWY_DYNAMIC_DISPATCH(SumPixels)
+  (x, static_cast<size_t>(pixels), static_cast<size_t>(C), shift, sums, squares);
+  for (int64_t g = 0; g < groups; ++g) {
+    double sum = 0, square = 0;
+    for (int64_t c = g * width; c < (g + 1) * width; ++c) {
+      sum += static_cast<double>(sums[c]);
+      square += static_cast<double>(squares[c]);
+    }
+    const double count = static_cast<double>(pixels * width);
+    parts[g] = {count, static_cast<double>(shift[g * width]) + sum / count,
+                std::max(0.0, square - sum * sum / count)};
+  }
+}
+
+}  // namespace
+
+void CpuKernels::group_norm(const Tensor& x, int groups, const Tensor& w, const Tensor& b, float eps,
+                            Activation activation, Tensor& y) {
+  if (x.numel() == 0) return;
+  const int64_t N = x.dim(0), C = x.dim(-1), P = x.numel() / (N * C), width = C / groups;
+  const float* source = x.data<float>();
+  float* target = y.data<float>();
+  const int64_t blocks = (P + kBlockPixels - 1) / kBlockPixels;
+  const int64_t grain = std::max<int64_t>(1, kMemoryGrain / (kBlockPixels * C));
+
+  std::vector<Part> parts(static_cast<size_t>(N * blocks * groups));
+  parallel_for(N * blocks, grain, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t n = i / blocks, p = i % blocks * kBlockPixels;
+      block_parts(source + (n * P + p) * C, std::min(kBlockPixels, P - p), C, groups,
+                  &parts[static_cast<size_t>(i * groups)]);
+    }
+  });
+
+  const Tensor weight = widened(w), bias = widened(b);
+  std::vector<float> scale(static_cast<size_t>(N * C)), shift(scale.size());
+  for (int64_t n = 0; n < N; ++n) {
+    for (int64_t g = 0; g < groups; ++g) {
+      Part all = parts[static_cast<size_t>(n * blocks * groups + g)];
+      for (int64_t i = 1; i < blocks; ++i)
+        all.merge(parts[static_cast<size_t>((n * blocks + i) * groups + g)]);
+      const double factor = 1.0 / std::sqrt(all.squares / all.count + static_cast<double>(eps));
+      for (int64_t c = g * width; c < (g + 1) * width; ++c) {
+        const double a = weight.defined() ? factor * static_cast<double>(weight.data<float>()[c]) : factor;
+        const double offset = bias.defined() ? static_cast<double>(bias.data<float>()[c]) : 0.0;
+        scale[static_cast<size_t>(n * C + c)] = static_cast<float>(a);
+        shift[static_cast<size_t>(n * C + c)] = static_cast<float>(offset - all.mean * a);
+      }
+    }
+  }
+
+  parallel_for(N * blocks, grain, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t n = i / blocks, p = i % blocks * kBlockPixels, at = (n * P + p) * C;
+      HWY_DYNAMIC_DISPATCH(ScalePixels)
+      (source + at, static_cast<size_t>(std::min(kBlockPixels, P - p)), static_cast<size_t>(C),
+       &scale[static_cast<size_t>(n * C)], &shift[static_cast<size_t>(n * C)], activation, target + at);
+    }
+  });
+}
+
+}  // namespace sinopia
+#endif  // HWY_ONCE

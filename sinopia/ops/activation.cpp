@@ -1,0 +1,56 @@
+#include "sinopia/ops/activation.h"
+
+#include "sinopia/ops/checks.h"
+#include "sinopia/ops/unary.h"
+
+namespace sinopia {
+
+Tensor silu(const Tensor& x) { return unary("silu", UnaryOp::Silu, x); }
+Tensor gelu(const Tensor& x) { return unary("gelu", UnaryOp::Gelu, x); }
+Tensor gelu_tanh(const Tensor& x) { return unary("gelu_tanh", UnaryOp::GeluTanh, x); }
+Tensor quick_gelu(const Tensor& x) { return unary("quick_gelu", UnaryOp::QuickGelu, x); }
+Tensor relu(const Tensor& x) { return unary("relu", UnaryOp::Relu, x); }
+Tensor tanh(const Tensor& x) { return unary("tanh", UnaryOp::Tanh, x); }
+Tensor sigmoid(const Tensor& x) { return unary("sigmoid", UnaryOp::Sigmoid, x); }
+
+Tensor activate(const Tensor& x, Activation activation) {
+  switch (activation) {
+    case Activation::None:
+      break;
+    case Activation::Silu:
+      return silu(x);
+    case Activation::Gelu:
+      return gelu(x);
+    case Activation::GeluTanh:
+      return gelu_tanh(x);
+    case Activation::QuickGelu:
+      return quick_gelu(x);
+    case Activation::Relu:
+      return relu(x);
+    case Activation::Tanh:
+      return tanh(x);
+    case Activation::Sigmoid:
+      return sigmoid(x);
+  }
+  return x;
+}
+
+Tensor geglu(const Tensor& x) {
+  checks::activation("geglu", "x", x);
+  checks::rank_at_least("geglu", x, 1);
+  SINOPIA_CHECK(x.dim(-1) % 2 == 0, InvalidArgument, "[geglu] expected an even last extent, got {} (x={})",
+                x.dim(-1), to_string(x.shape()));
+  Tensor y = Tensor::empty(x.shape().with(-1, x.dim(-1) / 2), x.dtype(), x.device());
+  kernels(x.device()).geglu(x, y);
+  return y;
+}
+
+Tensor softmax(const Tensor& x) {
+  checks::activation("softmax", "x", x);
+  checks::rank_at_least("softmax", x, 1);
+  Tensor y = empty_like(x);
+  kernels(x.device()).softmax(x, y);
+  return y;
+}
+
+}  // namespace sinopia

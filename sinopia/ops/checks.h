@@ -1,0 +1,53 @@
+#pragma once
+
+#include <string_view>
+
+#include "sinopia/tensor/tensor.h"
+
+namespace sinopia::checks {
+
+// What the ops ask of their arguments. `op` and `name` are for the message: "[conv2d] expected ...".
+
+/// A present tensor to compute with: f32, or f16 / bf16 on a device that computes in them.
+inline void activation(std::string_view op, std::string_view name, const Tensor& x) {
+  const bool is_float = x.dtype() == DType::F32 || (!x.device().is_cpu() && size_of(x.dtype()) == 2);
+  SINOPIA_CHECK(x.defined() && is_float, InvalidArgument, "[{}] expected f32 {}, got {}", op, name,
+                describe(x));
+}
+
+/// A present parameter on x's device: f32, f16 or bf16.
+inline void weight(std::string_view op, std::string_view name, const Tensor& w, const Tensor& x) {
+  const bool is_float = w.dtype() == DType::F32 || w.dtype() == DType::F16 || w.dtype() == DType::BF16;
+  SINOPIA_CHECK(w.defined() && is_float, InvalidArgument, "[{}] expected {} in f32, f16 or bf16, got {}", op,
+                name, describe(w));
+  SINOPIA_CHECK(w.device() == x.device(), InvalidArgument, "[{}] expected {} on {}, got it on {}", op, name,
+                to_string(x.device()), to_string(w.device()));
+}
+
+/// An operand beside x, on x's device.
+inline void operand(std::string_view op, std::string_view name, const Tensor& a, const Tensor& x) {
+  activation(op, name, a);
+  SINOPIA_CHECK(a.device() == x.device(), InvalidArgument, "[{}] expected {} on {}, got it on {}", op, name,
+                to_string(x.device()), to_string(a.device()));
+}
+
+/// A parameter that may be absent, a vector of `count` numbers.
+inline void optional_vector(std::string_view op, std::string_view name, const Tensor& w, int64_t count,
+                            const Tensor& x) {
+  if (!w.defined()) return;
+  weight(op, name, w, x);
+  SINOPIA_CHECK(w.shape() == Shape{count}, InvalidArgument, "[{}] expected {}=[{}], got {} (x={})", op, name,
+                count, to_string(w.shape()), to_string(x.shape()));
+}
+
+inline void rank_at_least(std::string_view op, const Tensor& x, int rank) {
+  SINOPIA_CHECK(x.rank() >= rank, InvalidArgument, "[{}] expected x with at least {} axes, got x={}", op,
+                rank, to_string(x.shape()));
+}
+
+inline void rank(std::string_view op, std::string_view name, const Tensor& x, int rank) {
+  SINOPIA_CHECK(x.rank() == rank, InvalidArgument, "[{}] expected {} with {} axes, got {}={}", op, name, rank,
+                name, to_string(x.shape()));
+}
+
+}  // namespace sinopia::checks

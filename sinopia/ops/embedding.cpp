@@ -1,0 +1,42 @@
+#include "sinopia/ops/embedding.h"
+
+#include <vector>
+
+#include "sinopia/backend/kernels.h"
+#include "sinopia/ops/checks.h"
+
+namespace sinopia {
+
+Tensor embedding(const Tensor& table, const Tensor& ids) {
+  SINOPIA_CHECK(ids.defined() && ids.dtype() == DType::I32, InvalidArgument,
+                "[embedding] expected i32 ids, got {}", describe(ids));
+  checks::weight("embedding", "table", table, ids);
+  checks::rank("embedding", "table", table, 2);
+  SINOPIA_CHECK(ids.device().is_cpu(), Unsupported,
+                "[embedding] expected ids on the CPU, where they are checked");
+  for (int32_t id : ids.values<int32_t>()) {
+    SINOPIA_CHECK(id >= 0 && id < table.dim(0), InvalidArgument, "[embedding] expected ids in [0,{}), got {}",
+                  table.dim(0), id);
+  }
+  std::vector<int64_t> dims(ids.shape().dims().begin(), ids.shape().dims().end());
+  dims.push_back(table.dim(1));
+  Tensor y = Tensor::empty(Shape(dims), DType::F32, table.device());
+  kernels(table.device()).gather_rows(table, ids, y);
+  return y;
+}
+
+Tensor timestep_embedding(const Tensor& t, const TimestepEmbeddingOptions& options) {
+  checks::activation("timestep_embedding", "t", t);
+  checks::rank("timestep_embedding", "t", t, 1);
+  SINOPIA_CHECK(
+      options.dim >= 2 && static_cast<float>(options.dim / 2) != options.shift && options.max_period > 0,
+      InvalidArgument,
+      "[timestep_embedding] expected dim >= 2, shift other than dim / 2 and a positive period, "
+      "got {}, {} and {}",
+      options.dim, options.shift, options.max_period);
+  Tensor y = Tensor::empty({t.dim(0), options.dim}, t.dtype(), t.device());
+  kernels(t.device()).timestep_embedding(t, options.cos_first, options.shift, options.max_period, y);
+  return y;
+}
+
+}  // namespace sinopia
