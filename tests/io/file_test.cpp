@@ -1,0 +1,113 @@
+#include "sinopia/io/file.h"
+
+#include <csignal>
+#include <cstring>
+#include <filesystem>
+#include <string>
+
+#include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+
+#include "sinopia/base/error.h"
+#include "tests/io/temporary_folder.h"
+
+namespace sinopia {
+namespace {
+
+using testing_io::kind_of;
+using testing_io::TemporaryFolder;
+
+size_t entries(const std::filesystem::path& folder) {
+  return static_cast<size_t>(
+      std::distance(std::filesystem::directory_iterator(folder), std::filesystem::directory_iterator()));
+}
+
+TEST(File, MapsWhatWasWritten) {
+  const TemporaryFolder folder;
+  std::string text(100'003, 'x');
+  for (size_t i = 0; i < text.size(); ++i) text[i] = static_cast<char>(i * 7);
+  write_file(folder / "a", text);
+  const auto mapped = map_file(folder / "a");
+  ASSERT_EQ(mapped->bytes(), text.size());
+  EXPECT_TRUE(mapped->is_mapped());
+  EXPECT_EQ(std::memcmp(mapped->data(), text.data(), text.size()), 0);
+  mapped->drop_pages(5000, 60'000);
+  EXPECT_EQ(std::memcmp(mapped->data(), text.data(), text.size()), 0) << "dropped pages are read again";
+}
+
+TEST(File, MapsAnEmptyFile) {
+  const TemporaryFolder folder;
+  write_file(folder / "empty", std::string_view());
+  EXPECT_EQ(map_file(folder / "empty")->bytes(), 0u);
+  EXPECT_EQ(read_text_file(folder / "empty", 10), "");
+}
+
+TEST(File, RefusesWhatIsNotAFile) {
+  const TemporaryFolder folder;
+  ASSERT_EQ(::mkfifo((folder / "fifo").c_str(), 0600), 0);
+  EXPECT_EQ(kind_of([&] { map_file(folder.path()); }), ErrorKind::InvalidArgument);
+  EXPECT_EQ(kind_of([&] { map_file(folder / "fifo"); }), ErrorKind::InvalidArgument);
+  EXPECT_EQ(kind_of([&] { map_file("/dev/zero"); }), ErrorKind::InvalidArgument);
+  EXPECT_EQ(kind_of([&] { read_text_file("/dev/zero", 100); }), ErrorKind::InvalidArgument);
+  EXPECT_EQ(kind_of([&] { map_file(folder / "missing"); }), ErrorKind::NotFound);
+  EXPECT_EQ(kind_of([&] { AtomicFile file(folder.path()); }), ErrorKind::InvalidArgument);
+  EXPECT_EQ(kind_of([&] { AtomicFile file(folder / "fifo"); }), ErrorKind::InvalidArgument);
+  EXPECT_EQ(kind_of([&] { AtomicFile file(folder / "no" / "folder"); }), ErrorKind::NotFound);
+}
+
+TEST(File, ReadsNoMoreThanAllowed) {
+  const TemporaryFolder folder;
+  write_file(folder / "a", std::string_view("\xEF\xBB\xBFhello"));
+  EXPECT_EQ(read_text_file(folder / "a", 8), "hello");
+  EXPECT_EQ(read_file(folder / "a", 8).size(), 8u);
+  EXPECT_EQ(kind_of([&] { read_text_file(folder / "a", 7); }), ErrorKind::Corrupt);
+}
+
+TEST(AtomicFile, AppearsOnlyWhenCommitted) {
+  const TemporaryFolder folder;
+  write_file(folder / "a", std::string_view("old"));
+  {
+    AtomicFile file(folder / "a");
+    file.write("new and longer");
+    EXPECT_EQ(read_text_file(folder / "a", 100), "old");
+  }
+  EXPECT_EQ(read_text_file(folder / "a", 100), "old");
+  EXPECT_EQ(entries(folder.path()), 1u) << "an abandoned temporary is removed";
+  AtomicFile file(folder / "a");
+  file.write("new");
+  file.commit();
+  EXPECT_EQ(read_text_file(folder / "a", 100), "new");
+  EXPECT_EQ(entries(folder.path()), 1u);
+  EXPECT_EQ(kind_of([&] { file.write("more"); }), ErrorKind::InvalidArgument);
+}
+
+TEST(AtomicFile, KeepsRights) {
+  const TemporaryFolder folder;
+  write_file(folder / "a", std::string_view("x"));
+  ASSERT_EQ(::chmod((folder / "a").c_str(), 0640), 0);
+  write_file(folder / "a", std::string_view("y"));
+  struct stat status {};
+  ASSERT_EQ(::stat((folder / "a").c_str(), &status), 0);
+  EXPECT_EQ(status.st_mode & 07777, 0640u);
+}
+
+// A limit on the size of files makes write() fail half way, as a full disk does.
+TEST(AtomicFile, AFailedWriteLeavesTheOldFile) {
+  const TemporaryFolder folder;
+  write_file(folder / "a", std::string_view("old"));
+  struct rlimit before {};
+  ASSERT_EQ(::getrlimit(RLIMIT_FSIZE, &before), 0);
+  const auto handler = std::signal(SIGXFSZ, SIG_IGN);
+  const struct rlimit limited { 10'000, before.rlim_max };
+  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &limited), 0);
+  const auto kind = kind_of([&] { write_file(folder / "a", std::string(50'000, 'n')); });
+  ::setrlimit(RLIMIT_FSIZE, &before);
+  std::signal(SIGXFSZ, handler);
+  EXPECT_EQ(kind, ErrorKind::Backend);
+  EXPECT_EQ(read_text_file(folder / "a", 100), "old");
+  EXPECT_EQ(entries(folder.path()), 1u);
+}
+
+}  // namespace
+}  // namespace sinopia
