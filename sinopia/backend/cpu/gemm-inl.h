@@ -1,0 +1,110 @@
+// Pieces of the CPU matrix products: included once per instruction set, after foreach_target.h.
+#if defined(SINOPIA_BACKEND_CPU_GEMM_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef SINOPIA_BACKEND_CPU_GEMM_INL_H_
+#undef SINOPIA_BACKEND_CPU_GEMM_INL_H_
+#else
+#define SINOPIA_BACKEND_CPU_GEMM_INL_H_
+#endif
+
+#include <hwy/highway.h>
+
+#include "sinopia/backend/cpu/widen-inl.h"
+#include "sinopia/base/half.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace sinopia {
+namespace HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+using F32 = hn::ScalableTag<float>;
+
+// The register tile: kTileRows rows by two vectors, which leaves registers for two vectors of the panel and
+// one broadcast; the wide tile has three vectors. Eight accumulators are the least that hide the latency of
+// two multiply-adds a cycle.
+#if HWY_TARGET <= HWY_AVX3 || HWY_ARCH_ARM
+inline constexpr int kTileRows = 8, kWideTileRows = 8;
+#else
+inline constexpr int kTileRows = 6, kWideTileRows = 4;
+#endif
+inline constexpr int kTileVectors = 2;
+HWY_INLINE int64_t TileColumns() { return kTileVectors * static_cast<int64_t>(hn::Lanes(F32())); }
+inline constexpr int kMaxTileColumns = kTileVectors * HWY_MAX_BYTES / 4;
+
+#if HWY_TARGET != HWY_SCALAR
+using F32x4 = hn::FixedTag<float, 4>;
+#endif
+
+/// panel[k, j] = rows[j][k] for k < length, j < columns (a multiple of 4).
+template <class T>
+void PackRows(const T* const* rows, int64_t columns, int64_t length, float* HWY_RESTRICT panel) {
+  int64_t k = 0;
+#if HWY_TARGET != HWY_SCALAR
+  const F32x4 d;
+  for (; k + 4 <= length; k += 4) {
+    for (int64_t j = 0; j < columns; j += 4) {
+      const auto r0 = WidenLoad(d, rows[j] + k), r1 = WidenLoad(d, rows[j + 1] + k);
+      const auto r2 = WidenLoad(d, rows[j + 2] + k), r3 = WidenLoad(d, rows[j + 3] + k);
+      const auto low02 = hn::InterleaveLower(d, r0, r2), low13 = hn::InterleaveLower(d, r1, r3);
+      const auto high02 = hn::InterleaveUpper(d, r0, r2), high13 = hn::InterleaveUpper(d, r1, r3);
+      float* to = panel + k * columns + j;
+      hn::StoreU(hn::InterleaveLower(d, low02, low13), d, to);
+      hn::StoreU(hn::InterleaveUpper(d, low02, low13), d, to + columns);
+      hn::StoreU(hn::InterleaveLower(d, high02, high13), d, to + 2 * columns);
+      hn::StoreU(hn::InterleaveUpper(d, high02, high13), d, to + 3 * columns);
+    }
+  }
+#endif
+  for (; k < length; ++k) {
+    for (int64_t j = 0; j < columns; ++j) panel[k * columns + j] = to_float(rows[j][k]);
+  }
+}
+
+/// out [kRows, kVectors vectors] (+)= rows * panel: the sum over `segments` runs of `length` floats of each
+/// row. rows[s * rows_step + i] is run s of row i; the panel [segments * length, kVectors vectors] is
+/// aligned.
+template <int kRows, int kVectors>
+HWY_INLINE void MicroTile(const float* const* rows, int64_t rows_step, int64_t segments, int64_t length,
+                          const float* HWY_RESTRICT panel, float* HWY_RESTRICT out, int64_t out_stride,
+                          bool accumulate) {
+  const F32 d;
+  using V = hn::Vec<F32>;
+  const size_t lanes = hn::Lanes(d);
+  V sum[kRows][kVectors];
+#pragma GCC unroll 16
+  for (int i = 0; i < kRows; ++i) {
+#pragma GCC unroll 16
+    for (int j = 0; j < kVectors; ++j) sum[i][j] = hn::Zero(d);
+  }
+  for (int64_t s = 0; s < segments; ++s) {
+    const float* row[kRows];
+#pragma GCC unroll 16
+    for (int i = 0; i < kRows; ++i) row[i] = rows[s * rows_step + i];
+    for (int64_t k = 0; k < length; ++k) {
+      V b[kVectors];
+#pragma GCC unroll 16
+      for (int j = 0; j < kVectors; ++j) b[j] = hn::Load(d, panel + j * lanes);
+      panel += kVectors * lanes;
+#pragma GCC unroll 16
+      for (int i = 0; i < kRows; ++i) {
+        const V a = hn::Set(d, row[i][k]);
+#pragma GCC unroll 16
+        for (int j = 0; j < kVectors; ++j) sum[i][j] = hn::MulAdd(a, b[j], sum[i][j]);
+      }
+    }
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < kRows; ++i) {
+#pragma GCC unroll 16
+    for (int j = 0; j < kVectors; ++j) {
+      float* to = out + i * out_stride + j * lanes;
+      if (accumulate) sum[i][j] = hn::Add(hn::LoadU(d, to), sum[i][j]);
+      hn::StoreU(sum[i][j], d, to);
+    }
+  }
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace sinopia
+HWY_AFTER_NAMESPACE();
+
+#endif  // per-target include guard
