@@ -1,0 +1,127 @@
+#include "tests/backend/product_reference.h"
+
+namespace sinopia {
+namespace {
+
+using namespace testing;
+
+struct Case {
+  int64_t N, H, W, I, O, KH, KW;
+  Conv2dOptions options;
+  int64_t out_height() const {
+    return (H + options.padding.top + options.padding.bottom - KH) / options.stride + 1;
+  }
+  int64_t out_width() const {
+    return (W + options.padding.left + options.padding.right - KW) / options.stride + 1;
+  }
+};
+
+enum class Add { None, Pixels, Images };
+
+Tensor run_conv2d(const Case& c, const Tensor& x, const Tensor& w, const Tensor& bias, const Tensor& add,
+                  Activation activation) {
+  Tensor y = Tensor::empty({c.N, c.out_height(), c.out_width(), c.O});
+  cpu_kernels().fill(y, std::nanf(""));
+  cpu_kernels().conv2d(x, w, bias, add, c.options, activation, y);
+  return y;
+}
+
+void check_conv2d(Random& random, const Case& c, DType dtype, bool bias, Add add, Activation activation) {
+  const Padding& pad = c.options.padding;
+  SCOPED_TRACE(fmt::format("N={} H={} W={} I={} O={} kernel={}x{} stride={} padding={},{},{},{} {}", c.N, c.H,
+                           c.W, c.I, c.O, c.KH, c.KW, c.options.stride, pad.top, pad.left, pad.bottom,
+                           pad.right, to_string(dtype)));
+  const int64_t OH = c.out_height(), OW = c.out_width();
+  const Tensor x = random.normal({c.N, c.H, c.W, c.I});
+  const Tensor w =
+      random.normal({c.O, c.KH, c.KW, c.I}, 1 / std::sqrt(static_cast<float>(c.I * c.KH * c.KW)), dtype);
+  const Tensor b = bias ? random.normal({c.O}, 1, dtype) : Tensor();
+  const Tensor a = add == Add::Pixels   ? random.normal({c.N, OH, OW, c.O})
+                   : add == Add::Images ? random.normal({c.N, c.O})
+                                        : Tensor();
+  const auto xs = doubles(x), ws = doubles(w), bs = doubles(b), as = doubles(a);
+  std::vector<Sum> sums(c.N * OH * OW * c.O);
+  size_t at = 0;
+  for (int64_t n = 0; n < c.N; ++n) {
+    for (int64_t oy = 0; oy < OH; ++oy) {
+      for (int64_t ox = 0; ox < OW; ++ox) {
+        for (int64_t o = 0; o < c.O; ++o, ++at) {
+          for (int64_t ky = 0; ky < c.KH; ++ky) {
+            for (int64_t kx = 0; kx < c.KW; ++kx) {
+              const int64_t iy = oy * c.options.stride + ky - pad.top,
+                            ix = ox * c.options.stride + kx - pad.left;
+              if (iy < 0 || iy >= c.H || ix < 0 || ix >= c.W) continue;
+              for (int64_t i = 0; i < c.I; ++i)
+                sums[at].add(xs[((n * c.H + iy) * c.W + ix) * c.I + i] *
+                             ws[((o * c.KH + ky) * c.KW + kx) * c.I + i]);
+            }
+          }
+          if (b) sums[at].add(bs[o]);
+          if (add == Add::Pixels) sums[at].add(as[at]);
+          if (add == Add::Images) sums[at].add(as[n * c.O + o]);
+        }
+      }
+    }
+  }
+  expect_products_near(run_conv2d(c, x, w, b, a, activation), sums, activation);
+}
+
+TEST(Conv2d, MatchesDoubleForAnyGeometry) {
+  for_each_instruction_set([] {
+    Random random(1);
+    const int64_t channels[] = {1, 3, 4, 7, 15, 16, 20, 33};
+    for (int i = 0; i < 100; ++i) {
+      Case c{.N = random.integer(1, 3),
+             .H = random.integer(1, 12),
+             .W = random.integer(1, 12),
+             .I = channels[random.integer(0, 7)],
+             .O = channels[random.integer(0, 7)],
+             .KH = random.integer(1, 5),
+             .KW = random.integer(1, 5),
+             .options = {}};
+      const auto side = [&] { return static_cast<int>(random.integer(0, 2)); };
+      c.options = {.stride = static_cast<int>(random.integer(1, 3)),
+                   .padding = {side(), side(), side(), side()}};
+      if (c.H + c.options.padding.top + c.options.padding.bottom < c.KH) c.KH = 1;
+      if (c.W + c.options.padding.left + c.options.padding.right < c.KW) c.KW = 1;
+      check_conv2d(random, c, kWeightTypes[i % 3], random.integer(0, 1),
+                   static_cast<Add>(random.integer(0, 2)), kActivations[random.integer(0, 7)]);
+    }
+  });
+}
+
+TEST(Conv2d, MatchesDoubleForTheShapesOfModels) {
+  for_each_instruction_set([] {
+    Random random(2);
+    const Conv2dOptions same{.stride = 1, .padding = Padding::same(1)};
+    const Conv2dOptions down{.stride = 2, .padding = Padding::same(1)};
+    const Conv2dOptions down_bottom_right{.stride = 2, .padding = {0, 0, 1, 1}};
+    check_conv2d(random, {2, 16, 16, 4, 70, 3, 3, same}, DType::F32, true, Add::None, Activation::None);
+    check_conv2d(random, {1, 13, 21, 70, 4, 3, 3, same}, DType::F16, true, Add::None, Activation::None);
+    check_conv2d(random, {1, 17, 19, 40, 3, 3, 3, same}, DType::BF16, true, Add::Pixels, Activation::Silu);
+    check_conv2d(random, {2, 9, 11, 340, 33, 3, 3, same}, DType::F16, true, Add::Images, Activation::Silu);
+    check_conv2d(random, {2, 9, 11, 128, 48, 3, 3, same}, DType::F32, true, Add::Pixels, Activation::None);
+    check_conv2d(random, {1, 12, 10, 64, 33, 3, 3, down}, DType::F32, true, Add::None, Activation::None);
+    check_conv2d(random, {1, 12, 10, 64, 33, 3, 3, down_bottom_right}, DType::F32, true, Add::None,
+                 Activation::None);
+    check_conv2d(random, {2, 9, 7, 100, 65, 1, 1, {}}, DType::F16, true, Add::Pixels, Activation::None);
+    check_conv2d(random, {1, 28, 28, 3, 40, 14, 14, {.stride = 14, .padding = {}}}, DType::F32, false,
+                 Add::None, Activation::None);
+    check_conv2d(random, {1, 20, 18, 16, 40, 2, 2, {.stride = 2, .padding = {}}}, DType::F32, true, Add::None,
+                 Activation::None);
+    check_conv2d(random, {1, 40, 40, 8, 5, 12, 12, same}, DType::F32, true, Add::None, Activation::None);
+  });
+}
+
+TEST(Conv2d, SameBitsOnAnyThreads) {
+  Random random(3);
+  for (const auto& [I, O] : {std::pair<int64_t, int64_t>{4, 100}, {100, 4}, {96, 70}, {400, 40}}) {
+    const Case c{2, 14, 17, I, O, 3, 3, {.stride = 1, .padding = Padding::same(1)}};
+    const Tensor x = random.normal({c.N, c.H, c.W, I}), w = random.normal({O, 3, 3, I}, 0.05f, DType::BF16);
+    const Tensor b = random.normal({O}), a = random.normal({c.N, O});
+    expect_same_bits_on_any_threads([&] { return run_conv2d(c, x, w, b, a, Activation::Silu); });
+  }
+}
+
+}  // namespace
+}  // namespace sinopia
