@@ -115,11 +115,12 @@ Image cmyk_to_rgb(const Image& cmyk) {
   return image;
 }
 
-std::span<const uint8_t> find_exif(const jpeg_decompress_struct& info) {
+// Copied, since the end of decompression frees the markers.
+std::vector<uint8_t> read_exif(const jpeg_decompress_struct& info) {
   for (auto marker = info.marker_list; marker; marker = marker->next) {
     if (marker->marker == JPEG_APP0 + 1 && marker->data_length >= sizeof kExifPrefix &&
         std::memcmp(marker->data, kExifPrefix, sizeof kExifPrefix) == 0) {
-      return {marker->data, marker->data_length};
+      return {marker->data, marker->data + marker->data_length};
     }
   }
   return {};
@@ -149,6 +150,7 @@ Image decode_jpeg(std::span<const uint8_t> bytes) {
 
   Image image = make_image(static_cast<int>(info.image_width), static_cast<int>(info.image_height),
                            info.num_components);
+  const std::vector<uint8_t> exif = read_exif(info);
   reader.guard([&] {
     jpeg_start_decompress(&info);
     while (info.output_scanline < info.output_height) {
@@ -158,7 +160,7 @@ Image decode_jpeg(std::span<const uint8_t> bytes) {
     jpeg_finish_decompress(&info);
   });
   if (image.channels == 4) image = cmyk_to_rgb(image);
-  return apply_exif(std::move(image), find_exif(info));
+  return apply_exif(std::move(image), exif);
 }
 
 std::vector<uint8_t> encode_jpeg(const Image& image, int quality) {
