@@ -50,43 +50,47 @@ void SumPixels(const float* x, size_t pixels, size_t C, const float* shift, floa
   for (; p < pixels; ++p) AddPixels<1>(x + p * C, C, shift, sums, squares);
 }
 
+template <Activation kActivation, class D>
+HWY_INLINE void NormaliseAt(D d, size_t c, const float* x, const float* center, const float* scale,
+                            const float* shift, float* y) {
+  const auto v = hn::Sub(hn::LoadU(d, x + c), hn::LoadU(d, center + c));
+  const auto scaled = hn::MulAdd(v, hn::LoadU(d, scale + c), hn::LoadU(d, shift + c));
+  hn::StoreU(Activate<kActivation>(d, scaled), d, y + c);
+}
+
 template <Activation kActivation>
-void ScaleAs(const float* x, size_t pixels, size_t C, const float* scale, const float* shift, float* y) {
+void NormaliseAs(const float* x, size_t pixels, size_t C, const float* center, const float* scale,
+                 const float* shift, float* y) {
   const hn::ScalableTag<float> d;
   const hn::CappedTag<float, 1> d1;
   for (size_t p = 0; p < pixels; ++p, x += C, y += C) {
     size_t c = 0;
-    for (; c + hn::Lanes(d) <= C; c += hn::Lanes(d)) {
-      const auto v = hn::MulAdd(hn::LoadU(d, x + c), hn::LoadU(d, scale + c), hn::LoadU(d, shift + c));
-      hn::StoreU(Activate<kActivation>(d, v), d, y + c);
-    }
-    for (; c < C; ++c) {
-      const auto v = hn::MulAdd(hn::LoadU(d1, x + c), hn::LoadU(d1, scale + c), hn::LoadU(d1, shift + c));
-      hn::StoreU(Activate<kActivation>(d1, v), d1, y + c);
-    }
+    for (; c + hn::Lanes(d) <= C; c += hn::Lanes(d))
+      NormaliseAt<kActivation>(d, c, x, center, scale, shift, y);
+    for (; c < C; ++c) NormaliseAt<kActivation>(d1, c, x, center, scale, shift, y);
   }
 }
 
-// y = activation(x * scale[c] + shift[c])
-void ScalePixels(const float* x, size_t pixels, size_t C, const float* scale, const float* shift,
-                 Activation activation, float* y) {
+// y = activation((x - center[c]) * scale[c] + shift[c])
+void NormalisePixels(const float* x, size_t pixels, size_t C, const float* center, const float* scale,
+                     const float* shift, Activation activation, float* y) {
   switch (activation) {
     case Activation::None:
-      return ScaleAs<Activation::None>(x, pixels, C, scale, shift, y);
+      return NormaliseAs<Activation::None>(x, pixels, C, center, scale, shift, y);
     case Activation::Silu:
-      return ScaleAs<Activation::Silu>(x, pixels, C, scale, shift, y);
+      return NormaliseAs<Activation::Silu>(x, pixels, C, center, scale, shift, y);
     case Activation::Gelu:
-      return ScaleAs<Activation::Gelu>(x, pixels, C, scale, shift, y);
+      return NormaliseAs<Activation::Gelu>(x, pixels, C, center, scale, shift, y);
     case Activation::GeluTanh:
-      return ScaleAs<Activation::GeluTanh>(x, pixels, C, scale, shift, y);
+      return NormaliseAs<Activation::GeluTanh>(x, pixels, C, center, scale, shift, y);
     case Activation::QuickGelu:
-      return ScaleAs<Activation::QuickGelu>(x, pixels, C, scale, shift, y);
+      return NormaliseAs<Activation::QuickGelu>(x, pixels, C, center, scale, shift, y);
     case Activation::Relu:
-      return ScaleAs<Activation::Relu>(x, pixels, C, scale, shift, y);
+      return NormaliseAs<Activation::Relu>(x, pixels, C, center, scale, shift, y);
     case Activation::Tanh:
-      return ScaleAs<Activation::Tanh>(x, pixels, C, scale, shift, y);
+      return NormaliseAs<Activation::Tanh>(x, pixels, C, center, scale, shift, y);
     case Activation::Sigmoid:
-      return ScaleAs<Activation::Sigmoid>(x, pixels, C, scale, shift, y);
+      return NormaliseAs<Activation::Sigmoid>(x, pixels, C, center, scale, shift, y);
   }
 }
 
@@ -98,7 +102,7 @@ HWY_AFTER_NAMESPACE();
 namespace sinopia {
 
 HWY_EXPORT(SumPixels);
-HWY_EXPORT(ScalePixels);
+HWY_EXPORT(NormalisePixels);
 
 namespace {
 
@@ -168,8 +172,11 @@ void CpuKernels::group_norm(const Tensor& x, int groups, const Tensor& w, const 
     }
   });
 
+  // The mean is taken off in two parts, its f32 value and, within the shift, the rest: beside a large mean
+  // the result is as good as x.
   const Tensor weight = widened(w), bias = widened(b);
-  std::vector<float> scale(static_cast<size_t>(N * C)), shift(scale.size());
+  const auto NC = static_cast<size_t>(N * C);
+  std::vector<float> center(NC), scale(NC), shift(NC);
   for (int64_t n = 0; n < N; ++n) {
     for (int64_t g = 0; g < groups; ++g) {
       Part all = parts[static_cast<size_t>(n * blocks * groups + g)];
@@ -177,10 +184,12 @@ void CpuKernels::group_norm(const Tensor& x, int groups, const Tensor& w, const 
         all.merge(parts[static_cast<size_t>((n * blocks + i) * groups + g)]);
       const double factor = 1.0 / std::sqrt(all.squares / all.count + static_cast<double>(eps));
       for (int64_t c = g * width; c < (g + 1) * width; ++c) {
+        const auto at = static_cast<size_t>(n * C + c);
         const double a = weight.defined() ? factor * static_cast<double>(weight.data<float>()[c]) : factor;
         const double offset = bias.defined() ? static_cast<double>(bias.data<float>()[c]) : 0.0;
-        scale[static_cast<size_t>(n * C + c)] = static_cast<float>(a);
-        shift[static_cast<size_t>(n * C + c)] = static_cast<float>(offset - all.mean * a);
+        center[at] = static_cast<float>(all.mean);
+        scale[at] = static_cast<float>(a);
+        shift[at] = static_cast<float>(offset - (all.mean - static_cast<double>(center[at])) * a);
       }
     }
   }
@@ -188,9 +197,10 @@ void CpuKernels::group_norm(const Tensor& x, int groups, const Tensor& w, const 
   parallel_for(N * blocks, grain, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const int64_t n = i / blocks, p = i % blocks * kBlockPixels, at = (n * P + p) * C;
-      HWY_DYNAMIC_DISPATCH(ScalePixels)
+      const auto first = static_cast<size_t>(n * C);
+      HWY_DYNAMIC_DISPATCH(NormalisePixels)
       (source + at, static_cast<size_t>(std::min(kBlockPixels, P - p)), static_cast<size_t>(C),
-       &scale[static_cast<size_t>(n * C)], &shift[static_cast<size_t>(n * C)], activation, target + at);
+       &center[first], &scale[first], &shift[first], activation, target + at);
     }
   });
 }

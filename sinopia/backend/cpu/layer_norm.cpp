@@ -17,9 +17,10 @@ namespace sinopia {
 namespace HWY_NAMESPACE {
 
 template <class D>
-HWY_INLINE void NormaliseAt(D d, size_t i, const float* x, float mean, float factor, const float* w,
-                            const float* b, float* y) {
-  auto v = hn::Mul(hn::Sub(hn::LoadU(d, x + i), hn::Set(d, mean)), hn::Set(d, factor));
+HWY_INLINE void NormaliseAt(D d, size_t i, const float* x, float mean, float rest, float factor,
+                            const float* w, const float* b, float* y) {
+  auto v = hn::Sub(hn::Sub(hn::LoadU(d, x + i), hn::Set(d, mean)), hn::Set(d, rest));
+  v = hn::Mul(v, hn::Set(d, factor));
   if (w && b) {
     v = hn::MulAdd(v, hn::LoadU(d, w + i), hn::LoadU(d, b + i));
   } else if (w) {
@@ -30,28 +31,30 @@ HWY_INLINE void NormaliseAt(D d, size_t i, const float* x, float mean, float fac
   hn::StoreU(v, d, y + i);
 }
 
-void NormaliseRow(const float* x, float mean, float factor, const float* w, const float* b, float* y,
-                  size_t n) {
+void NormaliseRow(const float* x, float mean, float rest, float factor, const float* w, const float* b,
+                  float* y, size_t n) {
   const hn::ScalableTag<float> d;
   const hn::CappedTag<float, 1> d1;
   const size_t N = hn::Lanes(d);
   size_t i = 0;
-  for (; i + N <= n; i += N) NormaliseAt(d, i, x, mean, factor, w, b, y);
-  for (; i < n; ++i) NormaliseAt(d1, i, x, mean, factor, w, b, y);
+  for (; i + N <= n; i += N) NormaliseAt(d, i, x, mean, rest, factor, w, b, y);
+  for (; i < n; ++i) NormaliseAt(d1, i, x, mean, rest, factor, w, b, y);
 }
 
 void LayerNormRow(const float* x, const float* w, const float* b, float eps, float* y, size_t n) {
+  // The mean in two parts, an f32 value near it and the rest: beside a large mean the result is as good as x.
   const double count = static_cast<double>(n);
-  const float mean = static_cast<float>(SumOver(n, ValueTerm{x}) / count);
-  const double variance = SumOver(n, SquareTerm{x, mean}) / count;
+  const float mean = static_cast<float>(SumOver(n, DifferenceTerm{x, 0.0f}) / count);
+  const double rest = SumOver(n, DifferenceTerm{x, mean}) / count;
+  const double variance = std::max(0.0, SumOver(n, SquareTerm{x, mean}) / count - rest * rest);
   const float factor = static_cast<float>(1.0 / std::sqrt(variance + static_cast<double>(eps)));
-  NormaliseRow(x, mean, factor, w, b, y, n);
+  NormaliseRow(x, mean, static_cast<float>(rest), factor, w, b, y, n);
 }
 
 void RmsNormRow(const float* x, const float* w, float eps, float* y, size_t n) {
   const double mean_square = SumOver(n, SquareTerm{x, 0.0f}) / static_cast<double>(n);
   const float factor = static_cast<float>(1.0 / std::sqrt(mean_square + static_cast<double>(eps)));
-  NormaliseRow(x, 0.0f, factor, w, nullptr, y, n);
+  NormaliseRow(x, 0.0f, 0.0f, factor, w, nullptr, y, n);
 }
 
 }  // namespace HWY_NAMESPACE

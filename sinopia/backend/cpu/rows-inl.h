@@ -40,11 +40,13 @@ HWY_INLINE double SumOver(size_t n, const Term& term) {
   return total;
 }
 
-struct ValueTerm {
+/// x - shift
+struct DifferenceTerm {
   const float* x;
+  float shift;
   template <class D>
   HWY_INLINE hn::Vec<D> operator()(D d, size_t i) const {
-    return hn::LoadU(d, x + i);
+    return hn::Sub(hn::LoadU(d, x + i), hn::Set(d, shift));
   }
 };
 
