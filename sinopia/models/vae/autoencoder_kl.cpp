@@ -1,0 +1,145 @@
+#include "sinopia/models/vae/autoencoder_kl.h"
+
+#include "sinopia/ops/elementwise.h"
+#include "sinopia/ops/shape.h"
+
+namespace sinopia {
+namespace {
+
+constexpr float kNormEps = 1e-6f;
+
+ResBlock res_block(const Scope& scope, int64_t in, int64_t out, const AutoencoderConfig& config) {
+  return ResBlock(scope, in, out, 0, static_cast<int>(config.norm_num_groups), kNormEps);
+}
+
+GroupNorm group_norm(const Scope& scope, int64_t channels, const AutoencoderConfig& config) {
+  return GroupNorm(scope, channels, static_cast<int>(config.norm_num_groups), kNormEps);
+}
+
+const AutoencoderConfig& checked(const AutoencoderConfig& c) {
+  SINOPIA_CHECK(!c.channels.empty() && c.channels.size() <= 8, InvalidArgument,
+                "[vae] expected 1 to 8 block_out_channels, got {}", c.channels.size());
+  for (int64_t channels : c.channels) {
+    SINOPIA_CHECK(c.norm_num_groups > 0 && channels > 0 && channels % c.norm_num_groups == 0, InvalidArgument,
+                  "[vae] expected norm_num_groups to divide block_out_channels, got {} and {}",
+                  c.norm_num_groups, channels);
+  }
+  SINOPIA_CHECK(
+      c.layers_per_block > 0 && c.latent_channels > 0 && c.scaling_factor != 0, InvalidArgument,
+      "[vae] expected layers_per_block, latent_channels and scaling_factor above 0, got {}, {} and {}",
+      c.layers_per_block, c.latent_channels, c.scaling_factor);
+  return c;
+}
+
+}  // namespace
+
+Tensor DiagonalGaussian::sample(const Tensor& noise) const { return mean + exp(logvar * 0.5) * noise; }
+
+AutoencoderKL::Middle::Middle(const Scope& scope, const AutoencoderConfig& config)
+    : first(res_block(scope / "resnets" / 0, config.channels.back(), config.channels.back(), config)),
+      second(res_block(scope / "resnets" / 1, config.channels.back(), config.channels.back(), config)) {
+  if (config.mid_block_attention) {
+    attention.emplace(scope / "attentions" / 0, config.channels.back(), 1,
+                      static_cast<int>(config.norm_num_groups), kNormEps);
+  }
+}
+
+Tensor AutoencoderKL::Middle::operator()(const Tensor& x) const {
+  Tensor h = first(x);
+  if (attention) h = (*attention)(h);
+  return second(h);
+}
+
+AutoencoderKL::Encoder::Encoder(const Scope& scope, const AutoencoderConfig& config)
+    : conv_in(scope / "conv_in", config.in_channels, config.channels[0], 3),
+      middle(scope / "mid_block", config),
+      norm_out(group_norm(scope / "conv_norm_out", config.channels.back(), config)),
+      conv_out(scope / "conv_out", config.channels.back(), 2 * config.latent_channels, 3) {
+  int64_t in = config.channels[0];
+  for (size_t i = 0; i < config.channels.size(); ++i) {
+    const Scope here = scope / "down_blocks" / static_cast<int64_t>(i);
+    Level level;
+    for (int64_t j = 0; j < config.layers_per_block; ++j) {
+      level.blocks.push_back(res_block(here / "resnets" / j, in, config.channels[i], config));
+      in = config.channels[i];
+    }
+    if (i + 1 < config.channels.size())
+      level.down.emplace(here / "downsamplers" / 0, in, /*pad_all_sides=*/false);
+    levels.push_back(std::move(level));
+  }
+}
+
+Tensor AutoencoderKL::Encoder::operator()(Tensor x) const {
+  x = conv_in(x);
+  for (const Level& level : levels) {
+    for (const ResBlock& block : level.blocks) x = block(x);
+    if (level.down) x = (*level.down)(x);
+  }
+  return conv_out(norm_out(middle(x), Activation::Silu));
+}
+
+AutoencoderKL::Decoder::Decoder(const Scope& scope, const AutoencoderConfig& config)
+    : conv_in(scope / "conv_in", config.latent_channels, config.channels.back(), 3),
+      middle(scope / "mid_block", config),
+      norm_out(group_norm(scope / "conv_norm_out", config.channels[0], config)),
+      conv_out(scope / "conv_out", config.channels[0], config.out_channels, 3) {
+  int64_t in = config.channels.back();
+  for (size_t i = config.channels.size(); i-- > 0;) {
+    const Scope here = scope / "up_blocks" / static_cast<int64_t>(levels.size());
+    Level level;
+    for (int64_t j = 0; j <= config.layers_per_block; ++j) {
+      level.blocks.push_back(res_block(here / "resnets" / j, in, config.channels[i], config));
+      in = config.channels[i];
+    }
+    if (i > 0) level.up.emplace(here / "upsamplers" / 0, in);
+    levels.push_back(std::move(level));
+  }
+}
+
+Tensor AutoencoderKL::Decoder::operator()(Tensor z) const {
+  z = middle(conv_in(z));
+  for (const Level& level : levels) {
+    for (const ResBlock& block : level.blocks) z = block(z);
+    if (level.up) z = (*level.up)(z, 2 * z.dim(1), 2 * z.dim(2));
+  }
+  return conv_out(norm_out(z, Activation::Silu));
+}
+
+AutoencoderKL::AutoencoderKL(const Scope& scope, const AutoencoderConfig& config)
+    : config_(checked(config)), encoder_(scope / "encoder", config), decoder_(scope / "decoder", config) {
+  const int64_t C = config.latent_channels;
+  if (config.use_quant_conv) quant_conv_.emplace(scope / "quant_conv", 2 * C, 2 * C);
+  if (config.use_post_quant_conv) post_quant_conv_.emplace(scope / "post_quant_conv", C, C);
+}
+
+Tensor AutoencoderKL::encode_moments(const Tensor& x) const {
+  SINOPIA_CHECK(x.rank() == 4 && x.dim(3) == config_.in_channels, InvalidArgument,
+                "[vae] expected a picture [N,H,W,{}], got {}", config_.in_channels, describe(x));
+  SINOPIA_CHECK(x.dim(1) >= config_.factor() && x.dim(2) >= config_.factor(), InvalidArgument,
+                "[vae] expected a picture of at least {0}x{0}, got {1}", config_.factor(), describe(x));
+  const Tensor h = encoder_(x);
+  return quant_conv_ ? (*quant_conv_)(h) : h;
+}
+
+DiagonalGaussian AutoencoderKL::encode(const Tensor& x) const {
+  const Tensor moments = encode_moments(x);
+  const int64_t C = config_.latent_channels;
+  return {narrow(moments, -1, 0, C), clamp(narrow(moments, -1, C, 2 * C), -30.0f, 20.0f)};
+}
+
+Tensor AutoencoderKL::decode(const Tensor& z) const {
+  SINOPIA_CHECK(z.rank() == 4 && z.dim(3) == config_.latent_channels, InvalidArgument,
+                "[vae] expected latents [N,h,w,{}], got {}", config_.latent_channels, describe(z));
+  return decoder_(post_quant_conv_ ? (*post_quant_conv_)(z) : z);
+}
+
+Tensor AutoencoderKL::to_diffusion(const Tensor& z) const {
+  return (config_.shift_factor == 0 ? z : z - config_.shift_factor) * config_.scaling_factor;
+}
+
+Tensor AutoencoderKL::from_diffusion(const Tensor& z) const {
+  const Tensor scaled = z / config_.scaling_factor;
+  return config_.shift_factor == 0 ? scaled : scaled + config_.shift_factor;
+}
+
+}  // namespace sinopia

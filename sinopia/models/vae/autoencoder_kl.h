@@ -1,0 +1,109 @@
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "sinopia/models/blocks/res_block.h"
+#include "sinopia/models/blocks/self_attention.h"
+
+namespace sinopia {
+
+/// The first stage of latent diffusion; fields as in diffusers' AutoencoderKL.
+struct AutoencoderConfig {
+  int64_t sample_size = 512;  ///< pixels of the pictures it was trained on
+  int64_t in_channels = 3, out_channels = 3;
+  int64_t latent_channels = 4;
+  std::vector<int64_t> channels = {128, 256, 512, 512};  ///< one entry a level, full resolution first
+  int64_t layers_per_block = 2;
+  int64_t norm_num_groups = 32;
+  double scaling_factor = 0.18215;
+  double shift_factor = 0;
+  bool use_quant_conv = true, use_post_quant_conv = true;
+  bool mid_block_attention = true;
+  bool force_upcast = true;  ///< kept for writing; sums are f32 in any case
+
+  /// Pixels a latent cell stands for, along each side.
+  int64_t factor() const { return int64_t{1} << (channels.size() - 1); }
+
+  friend bool operator==(const AutoencoderConfig&, const AutoencoderConfig&) = default;
+};
+
+/// A configuration by name: "sd", "sdxl", "x4-upscaler", "sd3". Throws NotFound naming the known ones.
+const AutoencoderConfig& autoencoder_config(std::string_view name);
+std::vector<std::string_view> autoencoder_config_names();
+
+/// From and to diffusers' config.json text. Throws Corrupt for broken JSON, Unsupported naming a field whose
+/// value the model does not have.
+AutoencoderConfig autoencoder_config_from_json(std::string_view text);
+std::string autoencoder_config_to_json(const AutoencoderConfig& config);
+
+/// What the encoder says about a latent: independent normal elements.
+struct DiagonalGaussian {
+  Tensor mean;    ///< [N,h,w,C]
+  Tensor logvar;  ///< limited to [-30,20]
+
+  /// mean + exp(logvar / 2) * noise; noise N(0,1), shaped as the mean.
+  Tensor sample(const Tensor& noise) const;
+};
+
+/// Encoder and decoder of Rombach et al. 2022, 3.1. Parameters have diffusers' names. Reference: diffusers
+/// models/autoencoders/autoencoder_kl.py and vae.py.
+class AutoencoderKL {
+ public:
+  AutoencoderKL(const Scope& scope, const AutoencoderConfig& config);
+
+  /// x [N,H,W,in_channels] in [-1,1] -> latents [N,H/f,W/f,C] as they are, not scaled for diffusion.
+  /// Throws InvalidArgument for a picture smaller than one latent cell.
+  DiagonalGaussian encode(const Tensor& x) const;
+  /// The same before the split: mean and unlimited logvar along the channels [N,H/f,W/f,2C].
+  Tensor encode_moments(const Tensor& x) const;
+  /// z [N,h,w,C] -> [N,h*f,w*f,out_channels], about [-1,1], not limited.
+  Tensor decode(const Tensor& z) const;
+
+  /// From the encoder's latents to those that diffusion works on: (z - shift) * scale; and back.
+  Tensor to_diffusion(const Tensor& z) const;
+  Tensor from_diffusion(const Tensor& z) const;
+
+  const AutoencoderConfig& config() const { return config_; }
+
+ private:
+  struct Level {
+    std::vector<ResBlock> blocks;
+    std::optional<Downsample> down;
+    std::optional<Upsample> up;
+  };
+  struct Middle {
+    ResBlock first;
+    std::optional<SelfAttention> attention;
+    ResBlock second;
+    Middle(const Scope& scope, const AutoencoderConfig& config);
+    Tensor operator()(const Tensor& x) const;
+  };
+  struct Encoder {
+    Conv2d conv_in;
+    std::vector<Level> levels;
+    Middle middle;
+    GroupNorm norm_out;
+    Conv2d conv_out;
+    Encoder(const Scope& scope, const AutoencoderConfig& config);
+    Tensor operator()(Tensor x) const;
+  };
+  struct Decoder {
+    Conv2d conv_in;
+    Middle middle;
+    std::vector<Level> levels;
+    GroupNorm norm_out;
+    Conv2d conv_out;
+    Decoder(const Scope& scope, const AutoencoderConfig& config);
+    Tensor operator()(Tensor z) const;
+  };
+
+  AutoencoderConfig config_;
+  Encoder encoder_;
+  Decoder decoder_;
+  std::optional<Linear> quant_conv_, post_quant_conv_;
+};
+
+}  // namespace sinopia

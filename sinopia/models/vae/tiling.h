@@ -1,0 +1,24 @@
+#pragma once
+
+#include <functional>
+
+#include "sinopia/models/vae/autoencoder_kl.h"
+
+namespace sinopia {
+
+/// Sizes in latent cells.
+struct TilingOptions {
+  int64_t tile = 64;     ///< side of a tile
+  int64_t overlap = 16;  ///< over how many cells neighbours fade into each other; at most a third of a tile
+  /// Called after each tile with how many are done of how many; may throw to cancel.
+  std::function<void(int64_t done, int64_t count)> on_tile = nullptr;
+};
+
+/// As AutoencoderKL::decode and encode, in memory that grows with the tile, not with the picture. Tiles are
+/// spread evenly and cross-fade in the middle of where they overlap, so that their less reliable borders are
+/// dropped and no edge shows. A picture of at most one tile is done whole. encode_tiled needs sides that are
+/// multiples of the autoencoder's factor. Throws InvalidArgument for options out of range.
+Tensor decode_tiled(const AutoencoderKL& vae, const Tensor& z, const TilingOptions& options = {});
+DiagonalGaussian encode_tiled(const AutoencoderKL& vae, const Tensor& x, const TilingOptions& options = {});
+
+}  // namespace sinopia
