@@ -85,8 +85,9 @@ TEST(LayerNorm, MatchesTheFormula) {
 
 TEST(LayerNorm, StaysExactBesideALargeMean) {
   const Tensor x = random_tensor({3, 1280}, 1, 1, 1e4f);
-  for_each_instruction_set(
-      [&] { expect_close(layer_norm(x, {}, {}, kEps), exact_layer_norm(x, {}, {}), 16 * kEpsilon, 16 * kEpsilon); });
+  for_each_instruction_set([&] {
+    expect_close(layer_norm(x, {}, {}, kEps), exact_layer_norm(x, {}, {}), 16 * kEpsilon, 16 * kEpsilon);
+  });
 }
 
 TEST(RmsNorm, MatchesTheFormula) {
@@ -175,8 +176,9 @@ TEST(GroupNorm, MomentsStayExactInLargeGroups) {
 TEST(GroupNorm, StaysExactBesideALargeMean) {
   const Tensor x = hard_groups(3001, 12, 3, 1e4f);
   for_each_instruction_set([&] {
-    expect_close(group_norm(x, 3, {}, {}, kEps), exact_group_norm(x, 3, {}, {}), 1e4 * 2 * kEpsilon,
-                 8 * kEpsilon);
+    // The outliers of one block make up the variance: it is one f32 sum of 256 numbers, good to 16 roundings.
+    expect_close(group_norm(x, 3, {}, {}, kEps), exact_group_norm(x, 3, {}, {}), 16 * kEpsilon,
+                 16 * kEpsilon);
   });
 }
 
