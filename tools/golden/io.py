@@ -1,6 +1,6 @@
 """Writes tests/golden/io with the reference libraries: safetensors, torch and Pillow.
 
-python tools/golden/io.py [parts...]      parts: safetensors, image, resize, ckpt (default: all)
+python tools/golden/io.py [parts...]      parts: safetensors, image, resize, image_tensor, ckpt, sharded (default: all)
 """
 
 import io
@@ -222,10 +222,88 @@ def write_image_tensor():
         file.write(back.tobytes())
 
 
+class ModelCheckpoint:
+    """Stands for Lightning's callback, whose class old checkpoints use as a key."""
+
+
+ModelCheckpoint.__module__ = "pytorch_lightning.callbacks.model_checkpoint"
+
+
+def write_ckpt():
+    import collections
+    import types
+
+    folder = OUT / "ckpt"
+    folder.mkdir(exist_ok=True)
+    table = {}
+
+    def save(name, value, tensors, metadata=None):
+        torch.save(value, folder / name)
+        table[name] = {"tensors": contents(tensors), "metadata": metadata or {}}
+
+    tensors = {f"x.{str(d)[6:]}": sample(d, [3, 4 + i], 60 + i) for i, d in enumerate(DTYPES)}
+    save("dtypes.ckpt", dict(tensors), tensors)
+
+    base = sample(torch.float32, [6, 8], 80)
+    views = {"whole": base, "shared": base, "rows": base[2:5], "transposed": base.t(), "stepped": base[1::2, ::3],
+             "expanded": base[0, 3].expand(4, 2), "one": base[:1, :1], "scalar": base[2, 3], "empty": base[:0],
+             "permuted": sample(torch.float16, [2, 3, 4, 5], 81).permute(3, 1, 0, 2),
+             "channels_last": sample(torch.float32, [2, 3, 4, 5], 82).to(memory_format=torch.channels_last)}
+    save("views.ckpt", collections.OrderedDict(views), views)
+
+    torch.manual_seed(9)
+    module = torch.nn.Sequential(torch.nn.Linear(3, 5), torch.nn.BatchNorm1d(5))
+    save("module.bin", module.state_dict(), module.state_dict())
+    parameters = {"a": torch.nn.Parameter(sample(torch.float32, [3], 83)), "nested": {"b": sample(torch.int64, [2], 84)}}
+    save("parameters.pt", parameters, {"a": parameters["a"], "nested.b": parameters["nested"]["b"]})
+
+    # As Lightning wrote SD 1.x: the weights wrapped, numpy scalars and a class among the rest.
+    package = types.ModuleType("pytorch_lightning.callbacks.model_checkpoint")
+    package.ModelCheckpoint = ModelCheckpoint
+    for name in ("pytorch_lightning", "pytorch_lightning.callbacks"):
+        sys.modules[name] = types.ModuleType(name)
+    sys.modules[package.__name__] = package
+    optimizer = torch.optim.AdamW(module.parameters())
+    module(torch.randn(4, 3)).sum().backward()
+    optimizer.step()
+    lightning = {"epoch": 3, "global_step": 470000, "pytorch-lightning_version": "1.4.2", "state_dict": module.state_dict(),
+                 "callbacks": {ModelCheckpoint: {"monitor": "val", "best_model_score": np.float64(0.25),
+                                                 "current": np.float32(2), "path": b"bytes \xff"}},
+                 "optimizer_states": [optimizer.state_dict()], "lr_schedulers": [], "flag": True, "loss": 0.5}
+    save("lightning.ckpt", lightning, module.state_dict(),
+         {"epoch": "3", "global_step": "470000", "pytorch-lightning_version": "1.4.2", "flag": "true", "loss": "0.5"})
+    save("nested_model.ckpt", {"model": {"w": base[:2]}, "step": 7}, {"w": base[:2]}, {"step": "7"})
+    embedding = {"string_to_token": {"*": torch.tensor(265)}, "string_to_param": {"*": sample(torch.float32, [2, 8], 85)},
+                 "name": "my-style", "step": 499, "sd_checkpoint": None}
+    save("embedding.pt", embedding, {"string_to_token.*": embedding["string_to_token"]["*"],
+                                     "string_to_param.*": embedding["string_to_param"]["*"]},
+         {"name": "my-style", "step": "499"})
+    write_json("ckpt.json", table)
+    # These must be refused.
+    torch.save({"a": base}, folder / "refused_older.ckpt", _use_new_zipfile_serialization=False)
+    torch.jit.script(torch.nn.Linear(2, 2)).save(str(folder / "refused_script.pt"))
+    torch.save({"a": torch.device("cpu"), "b": base}, folder / "refused_global.pt")
+    torch.save([base], folder / "refused_list.pt")
+
+
+def write_sharded():
+    """A component as diffusers saves it, in shards; the tensors are a small model's."""
+    from diffusers import UNet2DModel
+
+    folder = OUT / "sharded"
+    torch.manual_seed(4)
+    model = UNet2DModel(sample_size=8, in_channels=2, out_channels=2, layers_per_block=1, block_out_channels=(4, 8),
+                        down_block_types=("DownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "UpBlock2D"),
+                        norm_num_groups=2)
+    model.save_pretrained(folder, max_shard_size="20KB")
+    model.save_pretrained(folder, max_shard_size="20KB", variant="fp16")
+    write_json("sharded.json", contents(model.state_dict()))
+
+
 def main():
     OUT.mkdir(parents=True, exist_ok=True)
     parts = {"safetensors": write_safetensors, "resize": write_resize, "image": write_images,
-             "image_tensor": write_image_tensor}
+             "image_tensor": write_image_tensor, "ckpt": write_ckpt, "sharded": write_sharded}
     for name in sys.argv[1:] or parts:
         parts[name]()
     write_json("manifest.json", {"generator": "tools/golden/io.py", "torch": torch.__version__,
