@@ -1,0 +1,254 @@
+#include "sinopia/pipelines/generation.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "sinopia/base/clock.h"
+#include "sinopia/diffusion/prediction.h"
+#include "sinopia/diffusion/sigma_schedules.h"
+#include "sinopia/io/image_tensor.h"
+#include "sinopia/models/vae/tiling.h"
+#include "sinopia/ops/elementwise.h"
+#include "sinopia/ops/reduce.h"
+#include "sinopia/ops/shape.h"
+#include "sinopia/pipelines/guided_denoiser.h"
+#include "sinopia/pipelines/initial_noise.h"
+#include "sinopia/pipelines/input_picture.h"
+#include "sinopia/pipelines/metadata.h"
+#include "sinopia/pipelines/preview.h"
+#include "sinopia/pipelines/sampling_choice.h"
+#include "sinopia/tensor/allocator.h"
+
+namespace sinopia {
+namespace {
+
+// Above this many pixels the autoencoder works on tiles, unless it is told otherwise.
+constexpr int64_t kMaxWholePixels = 1024 * 1024;
+
+// One call of generate(): what its pictures share, then picture by picture.
+class Generation {
+ public:
+  Generation(const Networks& networks, const GenerationRequest& request)
+      : nets_(networks), request_(request) {
+    validate(request);
+    settle_masks();
+    settle_size();
+    settle_plan();
+  }
+
+  GenerationResult run() {
+    allocator({}).reset_peak();
+    show(Stage::Text);
+    GuidedDenoiser denoiser(nets_.unet, nets_.schedule, plan_, encode_text(), request_.stop);
+    encode_pictures();
+    for (image_ = 0; image_ < request_.batch_count; ++image_) paint(denoiser);
+    result_.timings.total = clock_.seconds();
+    result_.peak_tensor_bytes = allocator({}).stats().peak;
+    return std::move(result_);
+  }
+
+ private:
+  // The networks' channels decide which form of inpainting they can do.
+  void settle_masks() {
+    const int64_t C = nets_.vae.config().latent_channels, in = nets_.unet.config().in_channels;
+    takes_mask_ = in == 2 * C + 1;
+    SINOPIA_CHECK(takes_mask_ || in == C, Unsupported,
+                  "[generation] expected a UNet of {} or {} input channels, got {}", C, 2 * C + 1, in);
+    if (!request_.mask || request_.mask_form == MaskForm::Auto) return;
+    SINOPIA_CHECK(
+        (request_.mask_form == MaskForm::Channels) == takes_mask_, InvalidArgument,
+        "[generation] this model's UNet has {} input channels, which does not suit the form of the mask", in);
+  }
+
+  void settle_size() {
+    const int own = static_cast<int>(nets_.unet.config().sample_size * nets_.vae.config().factor());
+    const auto side = [&](int asked, int input) {
+      return asked > 0 ? asked : input > 0 ? std::max(input / 8 * 8, 8) : own;
+    };
+    result_.width = side(request_.width, request_.init_image ? request_.init_image->width : 0);
+    result_.height = side(request_.height, request_.init_image ? request_.init_image->height : 0);
+    const int64_t factor = nets_.vae.config().factor();
+    SINOPIA_CHECK(result_.width % factor == 0 && result_.height % factor == 0, InvalidArgument,
+                  "[generation] expected sides that are multiples of {}, got {}x{}", factor, result_.width,
+                  result_.height);
+    SINOPIA_CHECK(result_.width <= 8192 && result_.height <= 8192, InvalidArgument,
+                  "[generation] expected sides of at most 8192, got {}x{}", result_.width, result_.height);
+    shape_ = Shape{1, result_.height / factor, result_.width / factor, nets_.vae.config().latent_channels};
+    const int64_t pixels = int64_t{result_.width} * result_.height;
+    tiled_ = request_.vae_tiling == VaeTiling::On ||
+             (request_.vae_tiling == VaeTiling::Auto && pixels > kMaxWholePixels);
+  }
+
+  void settle_plan() {
+    plan_ =
+        choose_plan(request_.sampler, request_.scheduler, nets_.scheduler, nets_.schedule, request_.steps);
+    if (request_.init_image) {
+      const int first = first_step(request_.steps, request_.strength);
+      SINOPIA_CHECK(first < static_cast<int>(plan_.timesteps.size()), InvalidArgument,
+                    "[generation] a strength of {} leaves none of {} steps", request_.strength,
+                    request_.steps);
+      plan_ = skip_steps(plan_, first);
+    }
+    steps_ = static_cast<int>(plan_.sigmas.size()) - 1;
+    result_.sampler = plan_.sampler->name;
+    if (!request_.scheduler.empty()) result_.scheduler = find_sigma_schedule(request_.scheduler).name;
+    result_.steps_run = steps_;
+  }
+
+  Guidance encode_text() {
+    const Stopwatch clock;
+    const TextOptions options{request_.emphasis, request_.clip_skip, request_.truncate, request_.stop};
+    Guidance guidance;
+    guidance.scale = request_.cfg_scale;
+    guidance.rescale = request_.guidance_rescale;
+    guidance.positive = nets_.text.encode_positive(request_.prompt, steps_, options);
+    const bool alone = guidance.positive.size() == 1 && guidance.positive.front().weight == 1;
+    if (request_.cfg_scale > 1 || !alone)
+      guidance.negative = nets_.text.encode_negative(request_.negative_prompt, steps_, options);
+    result_.timings.text = clock.seconds();
+    return guidance;
+  }
+
+  void encode_pictures() {
+    if (!request_.init_image && !takes_mask_) return;
+    show(Stage::Encode);
+    const Stopwatch clock;
+    input_ = encode_input(nets_.vae, request_, result_.width, result_.height, takes_mask_, tiled_);
+    result_.timings.encode = clock.seconds();
+  }
+
+  Tensor posterior(const DiagonalGaussian& latent, NoiseGenerator& generator) const {
+    return nets_.vae.to_diffusion(latent.sample(randn(generator, shape_)));
+  }
+
+  Tensor first_noise(NoiseGenerator& generator, uint64_t variation_seed) const {
+    const Tensor noise = randn(generator, shape_);
+    if (request_.variation_strength <= 0) return noise;
+    const auto other = make_generator(request_.rng, variation_seed);
+    return slerp_noise(noise, randn(*other, shape_), request_.variation_strength);
+  }
+
+  // Draws in the order of diffusers' pipelines: the picture's posterior, the noise, the masked picture's
+  // posterior.
+  Tensor begin(GuidedDenoiser& denoiser, NoiseGenerator& generator, uint64_t variation_seed) const {
+    const bool blend = request_.mask && !takes_mask_;
+    const bool from_noise = !request_.init_image || (request_.mask && request_.strength == 1);
+    InpaintCondition condition;
+    Tensor picture;
+    if (input_.latent && (!from_noise || blend)) picture = posterior(*input_.latent, generator);
+    const Tensor noise = first_noise(generator, variation_seed);
+    if (takes_mask_) {
+      condition.channels = concat({input_.mask, posterior(*input_.masked_latent, generator)}, -1);
+    } else if (blend) {
+      randn(generator, shape_);  // diffusers draws for the masked picture here too, and does not use it
+      condition = {input_.mask, {}, picture, noise, from_noise};
+    }
+    denoiser.begin(condition);
+    if (from_noise) return noise * plan_.noise_scale;
+    return add_noise(nets_.schedule.config().prediction, picture, noise, plan_.sigmas.front());
+  }
+
+  Tensor decode(const Tensor& latent) {
+    SINOPIA_CHECK(!request_.stop.stop_requested(), Cancelled, "[generation] stopped before decoding");
+    const Tensor z = nets_.vae.from_diffusion(latent);
+    TilingOptions options;
+    options.on_tile = [this](int64_t, int64_t) {
+      SINOPIA_CHECK(!request_.stop.stop_requested(), Cancelled, "[generation] stopped while decoding");
+    };
+    const Tensor picture = tiled_ ? decode_tiled(nets_.vae, z, options) : nets_.vae.decode(z);
+    SINOPIA_CHECK(all_finite(picture), Backend,
+                  "[generation] the autoencoder gave values that are not finite");
+    return picture;
+  }
+
+  void step_done(GuidedDenoiser& denoiser, const StepInfo& info) {
+    SINOPIA_CHECK(all_finite(info.x), Backend, "[generation] the latent is not finite after step {} of {}",
+                  info.step, info.steps);
+    result_.timings.steps.push_back(step_clock_.seconds());
+    step_clock_.reset();
+    if (result_.timings.first_step == 0) result_.timings.first_step = clock_.seconds();
+    step_ = static_cast<int>(info.step);
+    denoiser.set_step(step_ + 1);
+    show(Stage::Sample);
+    if (request_.on_preview && request_.preview_interval > 0 && step_ % request_.preview_interval == 0 &&
+        shape_[-1] == 4)
+      request_.on_preview({image_, step_, preview_image(info.x0)});
+  }
+
+  void paint(GuidedDenoiser& denoiser) {
+    const bool varied = request_.variation_strength > 0;
+    const uint64_t seed = request_.seed + (varied ? 0 : static_cast<uint64_t>(image_));
+    const uint64_t variation_seed = request_.variation_seed + static_cast<uint64_t>(image_);
+    const std::shared_ptr<NoiseGenerator> generator = make_generator(request_.rng, seed);
+    const Tensor x = begin(denoiser, *generator, variation_seed);
+
+    step_ = 0;
+    show(Stage::Sample);
+    SamplerContext context;
+    context.noise = independent_noise({generator}, shape_);
+    context.eta = request_.eta ? request_.eta : plan_.eta;
+    context.s_noise = request_.s_noise;
+    context.s_churn = request_.s_churn;
+    context.order = plan_.order;
+    context.schedule = &nets_.schedule;
+    context.on_step = [&](const StepInfo& info) { step_done(denoiser, info); };
+    context.stop = request_.stop;
+    step_clock_.reset();
+    const Denoiser denoise = [&](const Tensor& latent, double sigma) { return denoiser(latent, sigma); };
+    const Tensor latent = denoiser.finish(run_sampler(*plan_.sampler, denoise, x, plan_.sigmas, context));
+
+    show(Stage::Decode);
+    const Stopwatch clock;
+    Image picture = tensor_to_images(decode(latent)).front();
+    result_.timings.decode += clock.seconds();
+    const PictureFacts facts{nets_.name,     result_.sampler, result_.scheduler, seed,
+                             variation_seed, result_.width,   result_.height};
+    picture.text["parameters"] = format_parameters(describe_picture(request_, facts));
+    if (request_.on_image) request_.on_image(image_, seed, picture);
+    result_.images.push_back(std::move(picture));
+    result_.seeds.push_back(seed);
+    if (request_.keep_latents) result_.latents.push_back(latent);
+    show(Stage::Done);
+  }
+
+  void show(Stage stage) const {
+    if (!request_.on_progress) return;
+    Progress progress;
+    progress.stage = stage;
+    progress.image = image_;
+    progress.images = request_.batch_count;
+    progress.step = step_;
+    progress.steps = steps_;
+    const auto& times = result_.timings.steps;
+    if (step_ > 0) {
+      const auto first =
+          times.end() - std::min<std::ptrdiff_t>(step_, static_cast<std::ptrdiff_t>(times.size()));
+      progress.seconds_per_step =
+          std::accumulate(first, times.end(), 0.0) / static_cast<double>(times.end() - first);
+      const int left = steps_ - step_ + steps_ * (request_.batch_count - 1 - image_);
+      progress.seconds_left = progress.seconds_per_step * left;
+    }
+    progress.memory = allocator({}).stats().in_use;
+    request_.on_progress(progress);
+  }
+
+  const Networks& nets_;
+  const GenerationRequest& request_;
+  const Stopwatch clock_;
+  Stopwatch step_clock_;
+  GenerationResult result_;
+  SamplingPlan plan_;
+  Shape shape_;
+  InputPicture input_;
+  bool takes_mask_ = false;
+  bool tiled_ = false;
+  int image_ = 0, step_ = 0, steps_ = 0;
+};
+
+}  // namespace
+
+GenerationResult run_generation(const Networks& networks, const GenerationRequest& request) {
+  return Generation(networks, request).run();
+}
+
+}  // namespace sinopia

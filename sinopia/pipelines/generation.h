@@ -1,0 +1,26 @@
+#pragma once
+
+#include <string>
+
+#include "sinopia/diffusion/scheduler_config.h"
+#include "sinopia/models/unet/unet.h"
+#include "sinopia/models/vae/autoencoder_kl.h"
+#include "sinopia/pipelines/request.h"
+#include "sinopia/pipelines/text_encoding.h"
+
+namespace sinopia {
+
+/// The networks of a model and how they were trained.
+struct Networks {
+  const UNet& unet;
+  const AutoencoderKL& vae;
+  TextEncoding& text;
+  const NoiseSchedule& schedule;
+  const SchedulerConfig& scheduler;
+  const std::string& name;  ///< for the pictures' text
+};
+
+/// What StableDiffusion::generate does.
+GenerationResult run_generation(const Networks& networks, const GenerationRequest& request);
+
+}  // namespace sinopia

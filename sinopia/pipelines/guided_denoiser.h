@@ -1,0 +1,70 @@
+#pragma once
+
+#include <stop_token>
+#include <vector>
+
+#include "sinopia/diffusion/plan.h"
+#include "sinopia/models/unet/unet.h"
+#include "sinopia/pipelines/text_encoding.h"
+
+namespace sinopia {
+
+/// What the UNet is asked with: the texts, how strongly they guide, how levels become timesteps.
+struct Guidance {
+  std::vector<EncodedPrompt> positive;
+  EncodedPrompt negative;  ///< an empty schedule: no guidance, the one positive text alone
+  double scale = 7;
+  double rescale = 0;
+};
+
+/// The part of a picture that stays. Both kinds of inpainting take `mask`, 1 where it is painted anew.
+struct InpaintCondition {
+  Tensor mask;      ///< [1,h,w,1], absent without inpainting
+  Tensor channels;  ///< [1,h,w,K]: what a UNet with more input channels is given beside the latent, or absent
+  Tensor known;     ///< [1,h,w,C]: latent of the picture that is put back, or absent
+  Tensor noise;     ///< [1,h,w,C]: its noise
+  bool from_noise = false;  ///< the first evaluation sees the sampler's latent as it is
+};
+
+/// A UNet with guidance as a sampler's denoiser, for one picture at a time. The known part is put back before
+/// each evaluation, at its level; as samplers work on each element by itself this equals diffusers' putting
+/// back after each step. Keys and values of the texts are computed once for all steps and pictures that use
+/// them.
+class GuidedDenoiser {
+ public:
+  /// All references must outlive this.
+  GuidedDenoiser(const UNet& unet, const NoiseSchedule& schedule, const SamplingPlan& plan, Guidance guidance,
+                 std::stop_token stop);
+
+  /// Before each picture.
+  void begin(InpaintCondition condition);
+  /// Which step (1-based) the next evaluations belong to, for scheduled texts.
+  void set_step(int step) { step_ = step; }
+  /// x [1,h,w,C] at a level -> the estimate of x0. Throws Cancelled when asked to stop, Backend if the
+  /// network's output is not finite.
+  Tensor operator()(const Tensor& x, double sigma);
+  /// The sampler's last latent, as it is to be decoded: scaled to the model's space, the known part put back.
+  Tensor finish(const Tensor& x) const;
+
+ private:
+  /// Texts of one length, evaluated as one batch.
+  struct Group {
+    int64_t count = 0;
+    UNetContext context;
+  };
+  void prepare_texts();
+  std::vector<Tensor> evaluate(const Tensor& input, double timestep) const;
+
+  const UNet& unet_;
+  const NoiseSchedule& schedule_;
+  const SamplingPlan& plan_;
+  Guidance guidance_;
+  std::stop_token stop_;
+  InpaintCondition condition_;
+  std::vector<size_t> places_;  // of the texts in groups_
+  std::vector<Group> groups_;
+  int step_ = 1;
+  bool first_ = true;
+};
+
+}  // namespace sinopia

@@ -1,0 +1,52 @@
+#include "sinopia/pipelines/input_picture.h"
+
+#include "sinopia/io/image_resize.h"
+#include "sinopia/io/image_tensor.h"
+#include "sinopia/models/vae/tiling.h"
+#include "sinopia/ops/elementwise.h"
+#include "sinopia/ops/reduce.h"
+#include "sinopia/ops/shape.h"
+
+namespace sinopia {
+namespace {
+
+Tensor shrink_mask(const Tensor& mask, int64_t factor) {
+  const int64_t W = mask.dim(2), h = mask.dim(1) / factor, w = W / factor;
+  std::vector<float> cells;
+  for (int64_t y = 0; y < h; ++y)
+    for (int64_t x = 0; x < w; ++x) cells.push_back(mask.data<float>()[y * factor * W + x * factor]);
+  return Tensor::from(Shape{1, h, w, 1}, cells);
+}
+
+DiagonalGaussian encode(const AutoencoderKL& vae, const Tensor& picture, const GenerationRequest& request,
+                        bool tiled) {
+  SINOPIA_CHECK(!request.stop.stop_requested(), Cancelled, "[generation] stopped before encoding");
+  const DiagonalGaussian latent = tiled ? encode_tiled(vae, picture) : vae.encode(picture);
+  SINOPIA_CHECK(all_finite(latent.mean) && all_finite(latent.logvar), Backend,
+                "[generation] the autoencoder made values that are not finite of the input picture");
+  return latent;
+}
+
+}  // namespace
+
+InputPicture encode_input(const AutoencoderKL& vae, const GenerationRequest& request, int width, int height,
+                          bool with_hole, bool tiled) {
+  InputPicture input;
+  Tensor picture, mask;
+  if (request.init_image) {
+    picture = image_to_tensor(resize(*request.init_image, width, height));
+    input.latent = encode(vae, picture, request, tiled);
+  }
+  if (request.mask)
+    mask = mask_to_tensor(resize(*request.mask, width, height));
+  else if (with_hole)
+    mask = full(Shape{1, height, width, 1}, 1);
+  if (mask) input.mask = shrink_mask(mask, vae.config().factor());
+  if (with_hole) {
+    const Tensor hole = picture ? picture * (1.0 - mask) : zeros(Shape{1, height, width, 3});
+    input.masked_latent = encode(vae, hole, request, tiled);
+  }
+  return input;
+}
+
+}  // namespace sinopia

@@ -1,0 +1,57 @@
+#include "sinopia/pipelines/report.h"
+
+#include <fstream>
+
+#include <nlohmann/json.hpp>
+
+#include "sinopia/base/threads.h"
+#include "sinopia/pipelines/metadata.h"
+
+namespace sinopia {
+
+size_t peak_resident_bytes() {
+  std::ifstream status("/proc/self/status");
+  for (std::string word; status >> word;) {
+    size_t kilobytes = 0;
+    if (word == "VmHWM:" && status >> kilobytes) return kilobytes * 1024;
+  }
+  return 0;
+}
+
+std::string report_json(const GenerationRequest& request, const GenerationResult& result,
+                        const RunFacts& facts) {
+  using Json = nlohmann::ordered_json;
+  Json images = Json::array();
+  for (size_t i = 0; i < result.images.size(); ++i) {
+    Json image;
+    image["seed"] = result.seeds[i];
+    image["file"] = i < facts.files.size() ? Json(facts.files[i]) : Json(nullptr);
+    images.push_back(image);
+  }
+  Json report;
+  report["version"] = version();
+  report["model"] = {{"path", facts.model}, {"description", facts.description}};
+  report["prompt"] = request.prompt;
+  report["negative_prompt"] = request.negative_prompt;
+  report["width"] = result.width;
+  report["height"] = result.height;
+  report["steps"] = request.steps;
+  report["steps_run"] = result.steps_run;
+  report["sampler"] = result.sampler;
+  report["scheduler"] = result.scheduler.empty() ? "model" : result.scheduler;
+  report["cfg_scale"] = request.cfg_scale;
+  report["rng"] = to_string(request.rng);
+  report["threads"] = thread_count();
+  report["images"] = images;
+  report["seconds"] = {{"load", facts.load_seconds},
+                       {"text", result.timings.text},
+                       {"encode", result.timings.encode},
+                       {"first_step", result.timings.first_step},
+                       {"steps", result.timings.steps},
+                       {"decode", result.timings.decode},
+                       {"total", facts.load_seconds + result.timings.total}};
+  report["peak_bytes"] = {{"tensors", result.peak_tensor_bytes}, {"resident", peak_resident_bytes()}};
+  return report.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+}  // namespace sinopia
