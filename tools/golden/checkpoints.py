@@ -4,13 +4,14 @@ Each exists as a diffusers folder (written by diffusers itself) and as a single 
 single file is made here from the published layout and then read back by diffusers' own from_single_file, which must
 give the same tensors. The vocabulary files of the tokenizer are left out of the folders: they are CLIP's own.
 
-usage: python checkpoints.py --bpe bpe_simple_vocab_16e6.txt.gz --out ../../tests/golden/models
+usage: python tools/golden/checkpoints.py [--bpe bpe_simple_vocab_16e6.txt.gz] [--out tests/golden/models]
 """
 
 import argparse
 import gzip
 import json
 import os
+import pathlib
 import shutil
 import tempfile
 
@@ -22,6 +23,7 @@ from diffusers.loaders import single_file_utils
 from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 SMALL_VOCABULARY = 512
 
 
@@ -240,8 +242,8 @@ def link(folder, other, path):
 
 def main():
     arguments = argparse.ArgumentParser()
-    arguments.add_argument("--bpe", required=True)
-    arguments.add_argument("--out", required=True)
+    arguments.add_argument("--bpe", default=ROOT / "data/clip/bpe_simple_vocab_16e6.txt.gz")
+    arguments.add_argument("--out", default=ROOT / "tests/golden/models")
     options = arguments.parse_args()
     out = options.out
     tokenizer = clip_tokenizer(options.bpe)

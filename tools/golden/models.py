@@ -4,12 +4,13 @@ whole, with inputs and outputs, and manifest.json.
 In each file "w.*" are the parameters (float16), "x.*" the inputs and "y.*" the outputs, float32, channels last;
 the metadata hold the configuration.
 
-usage: python models.py --out ../../tests/golden/models
+usage: python tools/golden/models.py [--out tests/golden/models]
 """
 
 import argparse
 import json
 import os
+import pathlib
 
 import diffusers
 import torch
@@ -244,7 +245,7 @@ def layouts():
 
 def main():
     arguments = argparse.ArgumentParser()
-    arguments.add_argument("--out", required=True)
+    arguments.add_argument("--out", default=pathlib.Path(__file__).resolve().parents[2] / "tests/golden/models")
     save.folder = arguments.parse_args().out
     with torch.no_grad():
         blocks()
