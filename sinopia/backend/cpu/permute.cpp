@@ -73,13 +73,33 @@ void copy_rows(const char* x, char* y, std::span<const Axis> axes, int64_t size)
   });
 }
 
+constexpr int64_t kTile = 32, kLongTile = 512;
+
+// target[a * target_step + b] = source[b * source_step + a]. A square tile goes through a buffer, so that
+// each of its cache lines is read once, wherever the rows of a large x fall in the cache.
+template <class T>
+void transpose_tile(const T* source, int64_t source_step, T* target, int64_t target_step, int64_t rows,
+                    int64_t columns) {
+  std::array<T, kTile * kTile> buffer;
+  if (rows <= kTile && columns <= kTile) {
+    for (int64_t b = 0; b < columns; ++b) {
+      std::memcpy(&buffer[static_cast<size_t>(b * kTile)], source + b * source_step,
+                  static_cast<size_t>(rows) * sizeof(T));
+    }
+    source = buffer.data();
+    source_step = kTile;
+  }
+  for (int64_t a = 0; a < rows; ++a) {
+    for (int64_t b = 0; b < columns; ++b) target[a * target_step + b] = source[b * source_step + a];
+  }
+}
+
 // x runs along axis q, y along axis p: tiles of the two that fit the first cache, written in order.
 template <class T>
 void transpose(const T* x, T* y, std::vector<Axis> axes, size_t q_index) {
   const Axis p = axes.back(), q = axes[q_index];
   axes.pop_back();
   axes.erase(axes.begin() + static_cast<std::ptrdiff_t>(q_index));
-  constexpr int64_t kTile = 32, kLongTile = 512;
   const int64_t q_tile = std::min(q.extent, p.extent <= kTile / 2 ? kLongTile : kTile);
   const int64_t p_tile = std::min(p.extent, q.extent <= kTile / 2 ? kLongTile : kTile);
   const int64_t q_tiles = (q.extent + q_tile - 1) / q_tile, p_tiles = (p.extent + p_tile - 1) / p_tile;
@@ -89,11 +109,8 @@ void transpose(const T* x, T* y, std::vector<Axis> axes, size_t q_index) {
       const auto [from, to] = offsets(axes, i / (q_tiles * p_tiles));
       const int64_t q0 = i / p_tiles % q_tiles * q_tile, p0 = i % p_tiles * p_tile;
       const int64_t q_count = std::min(q_tile, q.extent - q0), p_count = std::min(p_tile, p.extent - p0);
-      const T* source = x + from + q0 + p0 * p.x_step;
-      T* target = y + to + q0 * q.y_step + p0;
-      for (int64_t a = 0; a < q_count; ++a) {
-        for (int64_t b = 0; b < p_count; ++b) target[a * q.y_step + b] = source[b * p.x_step + a];
-      }
+      transpose_tile(x + from + q0 + p0 * p.x_step, p.x_step, y + to + q0 * q.y_step + p0, q.y_step, q_count,
+                     p_count);
     }
   });
 }
