@@ -9,7 +9,7 @@
 namespace sinopia {
 namespace {
 
-constexpr size_t kMaxScheduleBytes = size_t{64} << 20;
+constexpr size_t kMaxScheduleBytes = size_t{32} << 20;
 
 enum class TokenKind : uint8_t { Plain, Open, Close, Colon, Bar };
 
@@ -197,7 +197,7 @@ class Schedule {
  private:
   static void check_size(size_t count, size_t bytes) {
     SINOPIA_CHECK(count <= kMaxScheduleBytes / bytes, InvalidArgument,
-                  "[prompt] expected the texts of all steps to take at most 64 MiB, got more: shorten the "
+                  "[prompt] expected the texts of all steps to take at most 32 MiB, got more: shorten the "
                   "prompt or use "
                   "fewer schedules");
   }
