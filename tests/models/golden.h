@@ -4,6 +4,8 @@
 #include <cmath>
 #include <string>
 
+#include <fmt/format.h>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "sinopia/io/safetensors.h"
@@ -65,7 +67,7 @@ constexpr double kGoldenTolerance = 1e-5;  // as the manifest says
 
 inline void expect_golden(const Tensor& got, const Tensor& want, const std::string& what) {
   const double error = relative_error(got, want);
-  testing::Test::RecordProperty(what, std::to_string(error));
+  testing::Test::RecordProperty(what, fmt::format("{:.1e}", error));
   EXPECT_LE(error, kGoldenTolerance) << what;
 }
 

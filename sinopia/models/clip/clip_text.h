@@ -41,10 +41,10 @@ ClipTextConfig clip_text_config_from_json(std::string_view text);
 std::string clip_text_config_to_json(const ClipTextConfig& config);
 
 struct ClipTextOptions {
-  std::optional<int64_t> skip_layers;  ///< the config's, unless given: "clip skip" minus 1
-  std::optional<bool> final_norm;      ///< the config's, unless given
-  bool pooled = false;                 ///< also compute the pooled vector, from the last layer
-  Tensor extra_embeddings;             ///< [E,D] rows for the ids vocab_size .. vocab_size+E-1, or absent
+  std::optional<int64_t> skip_layers = {};  ///< the config's, unless given: "clip skip" minus 1
+  std::optional<bool> final_norm = {};      ///< the config's, unless given
+  bool pooled = false;                      ///< also compute the pooled vector, from the last layer
+  Tensor extra_embeddings = {};  ///< [E,D] rows for the ids vocab_size .. vocab_size+E-1, or absent
 };
 
 struct ClipTextOutput {

@@ -13,11 +13,11 @@ namespace sinopia {
 /// What a UNet may be told besides the text; each is needed exactly if the configuration asks for it.
 struct UNetConditions {
   /// Table: i32 [N]; Timestep: f32 [N]; Projection: f32 [N,projection_input_dim].
-  Tensor class_labels;
-  Tensor text_embeds;     ///< addition TextTime: pooled text [N,P]
-  Tensor time_ids;        ///< addition TextTime: sizes, crops, target or score f32 [N,K]
-  Tensor vector;          ///< addition TextTime, instead of both: [N,projection_input_dim], already embedded
-  Tensor time_condition;  ///< [N,time_cond_proj_dim]; may be absent in any case
+  Tensor class_labels = {};
+  Tensor text_embeds = {};  ///< addition TextTime: pooled text [N,P]
+  Tensor time_ids = {};     ///< addition TextTime: sizes, crops, target or score f32 [N,K]
+  Tensor vector = {};  ///< addition TextTime, instead of both: [N,projection_input_dim], already embedded
+  Tensor time_condition = {};  ///< [N,time_cond_proj_dim]; may be absent in any case
 };
 
 /// The denoiser of latent diffusion (Rombach et al. 2022), Stable Diffusion and SDXL; one class for all of

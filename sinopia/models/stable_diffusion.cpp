@@ -1,0 +1,84 @@
+#include "sinopia/models/stable_diffusion.h"
+
+#include "sinopia/io/checkpoint_file.h"
+#include "sinopia/io/file.h"
+#include "sinopia/models/checkpoint/folder.h"
+#include "sinopia/models/checkpoint/single_file.h"
+#include "sinopia/models/vae/keys.h"
+#include "sinopia/nn/parameters.h"
+
+namespace sinopia {
+namespace {
+
+/// Builds a network from its part of a checkpoint, strictly.
+template <class Model, class Part>
+Model build_strictly(Part& part, const char* what) {
+  CheckpointParameters parameters(std::move(part.tensors), what);
+  Model model(Scope(parameters), part.config);
+  parameters.finish();
+  return model;
+}
+
+}  // namespace
+
+CheckpointParts read_checkpoint(const std::filesystem::path& path, std::string_view variant) {
+  if (std::filesystem::is_directory(path)) return load_diffusers_folder(path, variant);
+  return split_checkpoint(read_tensor_file(path));
+}
+
+AutoencoderPart read_autoencoder_part(const std::filesystem::path& path) {
+  AutoencoderPart part;
+  if (std::filesystem::is_directory(path)) {
+    if (std::filesystem::exists(path / "model_index.json")) return read_autoencoder_part(path / "vae");
+    constexpr size_t kMaxConfigBytes = size_t{1} << 20;
+    part.config = autoencoder_config_from_json(read_text_file(path / "config.json", kMaxConfigBytes));
+    part.tensors = with_current_attention_names(read_component(path).tensors);
+  } else {
+    part = split_checkpoint(read_tensor_file(path)).vae;
+  }
+  SINOPIA_CHECK(!part.tensors.empty(), NotFound, "[checkpoint] no autoencoder in '{}'", path.string());
+  return part;
+}
+
+StableDiffusion StableDiffusion::load(const std::filesystem::path& path, const LoadOptions& options) {
+  CheckpointParts parts = read_checkpoint(path, options.variant);
+  SINOPIA_CHECK(!parts.unet.tensors.empty(), Unsupported, "[checkpoint] '{}' is no whole model but: {}",
+                path.string(), parts.description);
+  if (!options.vae.empty()) {
+    AutoencoderPart vae = read_autoencoder_part(options.vae);
+    // A file of an autoencoder alone does not say its scale; the model that it goes with does.
+    if (!std::filesystem::is_directory(options.vae) && !parts.vae.tensors.empty()) {
+      vae.config.scaling_factor = parts.vae.config.scaling_factor;
+      vae.config.shift_factor = parts.vae.config.shift_factor;
+    }
+    SINOPIA_CHECK(vae.config.latent_channels == parts.unet.config.out_channels, InvalidArgument,
+                  "[checkpoint] the autoencoder has {} latent channels, the UNet gives {}",
+                  vae.config.latent_channels, parts.unet.config.out_channels);
+    parts.vae = std::move(vae);
+  }
+  if (options.prediction) {
+    const std::string& p = *options.prediction;
+    SINOPIA_CHECK(p == "epsilon" || p == "v_prediction" || p == "sample", InvalidArgument,
+                  "[checkpoint] expected the prediction epsilon, v_prediction or sample, got '{}'", p);
+    parts.schedule.prediction = p;
+  }
+  return build(std::move(parts));
+}
+
+StableDiffusion StableDiffusion::build(CheckpointParts parts) {
+  SINOPIA_CHECK(!parts.vae.tensors.empty(), NotFound,
+                "[checkpoint] the model has no autoencoder; give one of its own");
+  StableDiffusion result;
+  result.family_ = parts.family;
+  result.variant_ = std::move(parts.variant);
+  result.description_ = std::move(parts.description);
+  result.schedule_ = std::move(parts.schedule);
+  result.unet_ = std::make_unique<UNet>(build_strictly<UNet>(parts.unet, "unet"));
+  result.vae_ = std::make_unique<AutoencoderKL>(build_strictly<AutoencoderKL>(parts.vae, "vae"));
+  for (TextEncoderPart& text : parts.text_encoders) {
+    result.text_encoders_.push_back({build_strictly<ClipTextModel>(text, "text encoder"), text.padding_id});
+  }
+  return result;
+}
+
+}  // namespace sinopia

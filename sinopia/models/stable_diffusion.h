@@ -1,0 +1,60 @@
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "sinopia/models/checkpoint/parts.h"
+#include "sinopia/models/clip/clip_text.h"
+#include "sinopia/models/unet/unet.h"
+#include "sinopia/models/vae/autoencoder_kl.h"
+
+namespace sinopia {
+
+struct LoadOptions {
+  std::optional<std::string> prediction =
+      {};                          ///< "epsilon", "v_prediction" or "sample", whatever the file says
+  std::filesystem::path vae = {};  ///< a file, or a folder with config.json, instead of the model's own
+  std::string variant = {};        ///< of a folder's weight files, such as "fp16"
+};
+
+/// A model that is ready to run: its networks share the mapped file's weights. Immutable.
+class StableDiffusion {
+ public:
+  /// A single file or a diffusers folder. Strict: every key is used once and every parameter filled. Throws
+  /// NotFound, Corrupt or Unsupported as the readers do, and NotFound if there is no autoencoder.
+  static StableDiffusion load(const std::filesystem::path& path, const LoadOptions& options = {});
+  /// The networks of parts that were read or made otherwise.
+  static StableDiffusion build(CheckpointParts parts);
+
+  struct TextEncoder {
+    ClipTextModel model;
+    int32_t padding_id;  ///< what texts are padded with
+  };
+  const UNet& unet() const { return *unet_; }
+  const AutoencoderKL& vae() const { return *vae_; }
+  /// In the order in which their outputs are joined.
+  const std::vector<TextEncoder>& text_encoders() const { return text_encoders_; }
+  const ScheduleInfo& schedule() const { return schedule_; }
+  Family family() const { return family_; }
+  const std::string& variant() const { return variant_; }
+  const std::string& description() const { return description_; }
+
+ private:
+  Family family_ = Family::Unknown;
+  std::string variant_, description_;
+  std::unique_ptr<UNet> unet_;
+  std::unique_ptr<AutoencoderKL> vae_;
+  std::vector<TextEncoder> text_encoders_;
+  ScheduleInfo schedule_;
+};
+
+/// The parts of a single file or a diffusers folder, whichever the path is.
+CheckpointParts read_checkpoint(const std::filesystem::path& path, std::string_view variant = "");
+
+/// An autoencoder alone: a file of one (or of a whole model), or a folder with config.json.
+AutoencoderPart read_autoencoder_part(const std::filesystem::path& path);
+
+}  // namespace sinopia
