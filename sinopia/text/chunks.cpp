@@ -13,6 +13,7 @@ void pad(TokenChunk& chunk, int32_t padding) {
   chunk.ids.resize(kChunkTokens - 1, ClipTokenizer::kEos);
   chunk.ids.push_back(ClipTokenizer::kEos);
   chunk.weights.resize(kChunkTokens, 1.0f);
+  if (padding == ClipTokenizer::kEos) return;  // text behind an EOS that the prompt spells out stays
   const auto end = std::find(chunk.ids.begin(), chunk.ids.end(), ClipTokenizer::kEos);
   std::fill(end + 1, chunk.ids.end(), padding);
 }

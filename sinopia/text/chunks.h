@@ -61,7 +61,7 @@ struct ChunkOptions {
   /// What follows the first EOS of a chunk: EOS for SD1 and SDXL's first encoder, 0 for SD2 and OpenCLIP
   /// encoders.
   int32_t padding = ClipTokenizer::kEos;
-  /// A full chunk is cut after its last comma if at most so many tokens follow that one; 0: never.
+  /// A full chunk is cut after its last comma if that is among its last comma_backtrack tokens; 0: never.
   int comma_backtrack = 20;
 };
 

@@ -71,14 +71,14 @@ Prompt parse_prompt(std::string_view text);
 /// with a slash, a backslash, a control character, "." or "..") and for a weight that is not a finite number.
 LoraReference lora_reference(const ExtraNetwork& network);
 
-/// The texts of `[a:b:N]`, `[b:N]`, `[a::N]` and `[a|b]` over the steps 1..steps, each valid after the last_step
-/// of the one before; the last ends at `steps`. Neighbours may be equal. N with a point is a fraction of the
-/// steps, else a step; a holds while step <= N. One bare `|`, or a backslash before nothing or a newline, makes all
-/// of it literal. Among unbalanced brackets, which the web UI reads differently from run to run, every complete
-/// schedule or alternation counts.
-/// first_pass_steps: for the second pass of a high-resolution fix, whose steps follow those of the first: N counts
-/// from the first pass on, and its fractions from 1.0.
-/// Throws InvalidArgument if steps < 1, or if the texts of all steps would take more than 32 MiB.
+/// The texts of `[a:b:N]`, `[b:N]`, `[a::N]` and `[a|b]` over the steps 1..steps, each valid after the
+/// last_step of the one before; the last ends at `steps`. Neighbours may be equal. N with a point is a
+/// fraction of the steps, else a step; a holds while step <= N. One bare `|`, or a backslash before nothing
+/// or a newline, makes all of it literal. Among unbalanced brackets, which the web UI reads differently from
+/// run to run, every complete schedule or alternation counts. first_pass_steps: for the second pass of a
+/// high-resolution fix, whose steps follow those of the first: N counts from the first pass on, and its
+/// fractions from 1.0. Throws InvalidArgument if steps < 1, or if the texts of all steps would take more than
+/// 32 MiB.
 std::vector<ScheduledText> resolve_schedule(std::string_view text, int steps,
                                             std::optional<int> first_pass_steps = std::nullopt);
 

@@ -82,6 +82,16 @@ TEST(Chunks, PadWithTheGivenToken) {
   EXPECT_EQ(full[0].ids[76], kEos);
 }
 
+TEST(Chunks, PadAfterTheFirstEosOfThePromptItself) {
+  const std::string prompt = "a <|endoftext|> b";
+  EXPECT_EQ(chunks(prompt)[0].ids[3], kB);
+  ChunkOptions options;
+  options.padding = 0;
+  EXPECT_THAT(std::vector<int32_t>(chunks(prompt, {}, options)[0].ids.begin() + 1,
+                                   chunks(prompt, {}, options)[0].ids.begin() + 5),
+              ElementsAre(kA, kEos, 0, 0));
+}
+
 TEST(Chunks, CutAfterANearComma) {
   // 60 tokens, a comma, 20 tokens: the comma is the 61st, and 14 tokens follow it when the chunk is full.
   const auto result = chunks(words("a", 60) + "," + words("b", 20));
