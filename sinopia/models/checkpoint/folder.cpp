@@ -6,6 +6,7 @@
 #include "sinopia/models/checkpoint/variants.h"
 #include "sinopia/models/clip/keys.h"
 #include "sinopia/models/config_reader.h"
+#include "sinopia/models/unet/keys.h"
 #include "sinopia/models/vae/keys.h"
 
 namespace sinopia {
@@ -222,8 +223,10 @@ void save_diffusers_folder(const fs::path& folder, const CheckpointParts& parts)
   std::error_code ignored;
   fs::remove(folder / "model_index.json", ignored);
   constexpr const char* kWeights = "diffusion_pytorch_model";
-  write_network(folder / "unet", kWeights, parts.unet.tensors, unet_config_to_json(parts.unet.config));
-  write_network(folder / "vae", kWeights, parts.vae.tensors, autoencoder_config_to_json(parts.vae.config));
+  write_network(folder / "unet", kWeights, unet_with_file_shapes(parts.unet.tensors, parts.unet.config),
+                unet_config_to_json(parts.unet.config));
+  write_network(folder / "vae", kWeights, autoencoder_with_file_shapes(parts.vae.tensors),
+                autoencoder_config_to_json(parts.vae.config));
   for (size_t i = 0; i < parts.text_encoders.size(); ++i) {
     const TextVariant& text = variant.text_encoders[i];
     const std::string name = text.folder;

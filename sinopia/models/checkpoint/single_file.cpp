@@ -245,12 +245,12 @@ TensorFile join_checkpoint(const CheckpointParts& parts) {
     for (const auto& [key, x] : tensors) file.tensors[std::string(prefix) + key] = x;
   };
   const NameMap names = unet_names(parts.unet.config);
-  for (const auto& [key, x] : parts.unet.tensors) {
+  for (const auto& [key, x] : unet_with_file_shapes(parts.unet.tensors, parts.unet.config)) {
     const std::optional<std::string> original = names.to_original(key);
     SINOPIA_CHECK(original, Corrupt, "[checkpoint] the UNet has no place for '{}'", key);
     file.tensors[std::string(kUNetPrefix) + *original] = x;
   }
-  put(kVaePrefix, autoencoder_to_original(parts.vae.tensors, parts.vae.config));
+  put(kVaePrefix, autoencoder_to_original(autoencoder_with_file_shapes(parts.vae.tensors), parts.vae.config));
   SINOPIA_CHECK(parts.text_encoders.empty() || parts.text_encoders.size() == variant.text_encoders.size(),
                 InvalidArgument, "[checkpoint] {} has {} text encoders, got {}", variant.title,
                 variant.text_encoders.size(), parts.text_encoders.size());

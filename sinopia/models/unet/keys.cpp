@@ -220,4 +220,21 @@ UNetConfig unet_config_from_diffusers(const TensorMap& tensors) {
   return read_config(tensors, at, layers);
 }
 
+TensorMap unet_with_file_shapes(const TensorMap& tensors, const UNetConfig& config) {
+  TensorMap result;
+  for (const auto& [key, x] : tensors) {
+    const bool projection = key.ends_with(".proj_in.weight") || key.ends_with(".proj_out.weight");
+    const bool convolution =
+        key.ends_with(".conv_shortcut.weight") || (projection && !config.use_linear_projection);
+    if (convolution && x.rank() == 2) {
+      result[key] = x.reshape({x.dim(0), x.dim(1), 1, 1});
+    } else if (projection && !convolution && x.rank() == 4 && x.dim(2) * x.dim(3) == 1) {
+      result[key] = x.reshape({x.dim(0), x.dim(1)});
+    } else {
+      result[key] = x;
+    }
+  }
+  return result;
+}
+
 }  // namespace sinopia

@@ -18,4 +18,8 @@ UNetConfig unet_config_from_original(const TensorMap& tensors);
 /// The same for diffusers' names.
 UNetConfig unet_config_from_diffusers(const TensorMap& tensors);
 
+/// The shapes that files have: 1x1 convolutions as [O,I,1,1] and matrices as [O,I], by the configuration,
+/// whichever they are here. A model that was trained here holds matrices for both.
+TensorMap unet_with_file_shapes(const TensorMap& tensors, const UNetConfig& config);
+
 }  // namespace sinopia

@@ -98,6 +98,15 @@ TensorMap autoencoder_to_original(const TensorMap& tensors, const AutoencoderCon
   return result;
 }
 
+TensorMap autoencoder_with_file_shapes(const TensorMap& tensors) {
+  TensorMap result;
+  for (const auto& [key, x] : tensors) {
+    const bool convolution = key.ends_with("quant_conv.weight") || key.ends_with(".conv_shortcut.weight");
+    result[key] = convolution && x.rank() == 2 ? x.reshape({x.dim(0), x.dim(1), 1, 1}) : x;
+  }
+  return result;
+}
+
 AutoencoderConfig autoencoder_config_from_tensors(const TensorMap& tensors) {
   const bool original = tensors.contains("encoder.down.0.block.0.norm1.weight");
   const std::string down = original ? "encoder.down." : "encoder.down_blocks.";

@@ -15,6 +15,10 @@ NameMap autoencoder_names(const AutoencoderConfig& config);
 TensorMap autoencoder_from_original(const TensorMap& tensors, const AutoencoderConfig& config);
 TensorMap autoencoder_to_original(const TensorMap& tensors, const AutoencoderConfig& config);
 
+/// The shapes that files have: 1x1 convolutions as [O,I,1,1], whichever they are here. A model that was
+/// trained here holds matrices.
+TensorMap autoencoder_with_file_shapes(const TensorMap& tensors);
+
 /// What names and shapes say about an autoencoder in either layout; scale, shift and sample size keep their
 /// defaults. Throws Corrupt if blocks are missing.
 AutoencoderConfig autoencoder_config_from_tensors(const TensorMap& tensors);

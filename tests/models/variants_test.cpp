@@ -1,0 +1,167 @@
+#include "sinopia/models/checkpoint/variants.h"
+
+#include <filesystem>
+
+#include <unistd.h>
+
+#include "sinopia/models/checkpoint/folder.h"
+#include "sinopia/models/checkpoint/recognise.h"
+#include "sinopia/models/checkpoint/single_file.h"
+#include "sinopia/models/stable_diffusion.h"
+#include "sinopia/ops/shape.h"
+#include "tests/models/golden.h"
+
+namespace sinopia {
+namespace {
+
+/// A small random model of a variant, as a trainer would have it.
+CheckpointParts random_parts(const Variant& variant) {
+  CheckpointParts parts;
+  parts.family = variant.family;
+  parts.variant = variant.name;
+  parts.description = variant.title;
+  parts.schedule = variant.schedule;
+  const bool deep = variant.first == UNetAttention::None && variant.last == UNetAttention::None;
+
+  UNetConfig& u = parts.unet.config;
+  u.in_channels = variant.in_channels;
+  u.channels = deep ? std::vector<int64_t>{32, 64, 64} : std::vector<int64_t>{32, 64};
+  u.attention = deep ? std::vector{UNetAttention::None, UNetAttention::Cross, UNetAttention::None}
+                     : std::vector{variant.first, variant.last};
+  const size_t levels = u.channels.size();
+  u.layers.assign(levels, 1);
+  u.heads.assign(levels, 1);
+  u.transformer_layers.assign(levels, 1);
+  u.only_cross_attention.assign(levels, false);
+  u.cross_attention_dim = 16;
+  u.use_linear_projection = variant.linear_projection;
+  u.class_embedding = variant.class_embedding;
+  if (u.class_embedding == UNetClassEmbedding::Table) u.num_class_embeds = 20;
+  if (u.class_embedding == UNetClassEmbedding::Projection) u.projection_input_dim = 40;
+  apply(variant, u);
+  RandomParameters unet(1);
+  UNet(Scope(unet), u);
+  parts.unet.tensors = unet.file_layout();
+
+  AutoencoderConfig& v = parts.vae.config;
+  v = autoencoder_config(variant.vae);
+  v.channels = {32, 32};
+  v.layers_per_block = 1;
+  RandomParameters vae(2);
+  AutoencoderKL(Scope(vae), v);
+  parts.vae.tensors = vae.file_layout();
+
+  for (const TextVariant& t : variant.text_encoders) {
+    TextEncoderPart text;
+    text.config.vocab_size = 40;
+    text.config.hidden_size = t.layout == TextLayout::OpenClip ? 128 : 64;
+    text.config.intermediate_size = 24;
+    text.config.layers = 3;
+    text.config.heads = text.config.hidden_size / 64;
+    text.config.max_positions = 9;
+    text.config.activation = t.activation;
+    text.config.projection_dim = t.layout == TextLayout::OpenClip ? 128 : 0;
+    text.config.skip_layers = t.skip_layers;
+    text.config.final_norm = t.final_norm;
+    text.padding_id = t.padding_id;
+    RandomParameters source(3 + parts.text_encoders.size());
+    ClipTextModel(Scope(source), text.config);
+    text.tensors = source.file_layout();
+    parts.text_encoders.push_back(std::move(text));
+  }
+  return parts;
+}
+
+void expect_equal(const TensorMap& got, const TensorMap& want) {
+  ASSERT_EQ(got.size(), want.size());
+  for (const auto& [key, x] : want) {
+    const auto found = got.find(key);
+    ASSERT_TRUE(found != got.end()) << key;
+    // 1x1 convolutions may come back as the matrices they are.
+    ASSERT_EQ(found->second.numel(), x.numel()) << key;
+    EXPECT_EQ(std::memcmp(found->second.raw(), x.raw(), x.bytes()), 0) << key;
+  }
+}
+
+class EveryVariant : public testing::TestWithParam<const char*> {};
+
+TEST_P(EveryVariant, ComesBackFromASingleFile) {
+  const CheckpointParts parts = random_parts(variant_named(GetParam()));
+  const TensorFile file = join_checkpoint(parts);
+  EXPECT_EQ(recognise(file.tensors).variant, GetParam());
+  EXPECT_EQ(recognise(file.tensors).kind, ModelKind::Checkpoint);
+  for (const TextVariant& text : variant_named(GetParam()).text_encoders) {
+    const auto first = file.tensors.lower_bound(text.prefix);
+    ASSERT_TRUE(first != file.tensors.end() && first->first.starts_with(text.prefix)) << text.prefix;
+  }
+  const CheckpointParts back = split_checkpoint(file);
+  EXPECT_EQ(back.unet.config, parts.unet.config);
+  EXPECT_EQ(back.vae.config, parts.vae.config);
+  EXPECT_EQ(back.schedule, parts.schedule);
+  expect_equal(back.unet.tensors, parts.unet.tensors);
+  expect_equal(back.vae.tensors, parts.vae.tensors);
+  ASSERT_EQ(back.text_encoders.size(), parts.text_encoders.size());
+  for (size_t i = 0; i < parts.text_encoders.size(); ++i) {
+    EXPECT_EQ(back.text_encoders[i].config, parts.text_encoders[i].config);
+    EXPECT_EQ(back.text_encoders[i].padding_id, parts.text_encoders[i].padding_id);
+    expect_equal(back.text_encoders[i].tensors, parts.text_encoders[i].tensors);
+  }
+}
+
+TEST_P(EveryVariant, SaysTheSameFromAFolder) {
+  const std::filesystem::path folder =
+      std::filesystem::temp_directory_path() /
+      ("sinopia_variant_" + std::string(GetParam()) + std::to_string(::getpid()));
+  const CheckpointParts parts = random_parts(variant_named(GetParam()));
+  save_diffusers_folder(folder, parts);
+  const auto saved = StableDiffusion::load(folder);
+  const auto built = StableDiffusion::build(parts);
+  std::filesystem::remove_all(folder);
+  EXPECT_EQ(saved.variant(), GetParam());
+  EXPECT_EQ(saved.unet().config(), parts.unet.config);
+  EXPECT_EQ(saved.vae().config(), parts.vae.config);
+  EXPECT_EQ(saved.schedule(), parts.schedule);
+  ASSERT_EQ(saved.text_encoders().size(), parts.text_encoders.size());
+  const Tensor ids = Tensor::from(Shape{1, 5}, std::vector<int32_t>{4, 17, 3, 39, 0});
+  for (size_t i = 0; i < parts.text_encoders.size(); ++i) {
+    // The folder may lack layers that nothing reads; what is read is the same.
+    EXPECT_EQ(saved.text_encoders()[i].padding_id, parts.text_encoders[i].padding_id);
+    EXPECT_EQ(relative_error(saved.text_encoders()[i].model.forward(ids).hidden,
+                             built.text_encoders()[i].model.forward(ids).hidden),
+              0);
+  }
+  const UNetConfig& config = built.unet().config();
+  UNetConditions conditions;
+  if (config.class_embedding == UNetClassEmbedding::Table) {
+    conditions.class_labels = Tensor::from(Shape{1}, std::vector<int32_t>{7});
+  }
+  if (config.addition == UNetAddition::TextTime) conditions.vector = full({1, 40}, 0.2f);
+  const Tensor x = full({1, 5, 4, config.in_channels}, 0.4f), t = full({1}, 77),
+               text = full({1, 3, 16}, 0.1f);
+  EXPECT_EQ(relative_error(saved.unet().forward(x, t, text, conditions),
+                           built.unet().forward(x, t, text, conditions)),
+            0);
+}
+
+TEST(Variants, AreWrittenWithTheShapesThatOthersExpect) {
+  const TensorFile sd1 = join_checkpoint(random_parts(variant_named("sd1")));
+  const TensorFile sd2 = join_checkpoint(random_parts(variant_named("sd2")));
+  const std::string unet = "model.diffusion_model.";
+  EXPECT_EQ(sd1.tensors.at(unet + "input_blocks.1.1.proj_in.weight").shape(), (Shape{32, 32, 1, 1}));
+  EXPECT_EQ(sd2.tensors.at(unet + "input_blocks.1.1.proj_in.weight").shape(), (Shape{32, 32}));
+  EXPECT_EQ(sd1.tensors.at(unet + "input_blocks.3.0.skip_connection.weight").shape(), (Shape{64, 32, 1, 1}));
+  EXPECT_EQ(sd1.tensors.at("first_stage_model.quant_conv.weight").shape(), (Shape{8, 8, 1, 1}));
+  EXPECT_EQ(sd1.tensors.at("first_stage_model.decoder.mid.attn_1.q.weight").shape(), (Shape{32, 32, 1, 1}));
+}
+
+INSTANTIATE_TEST_SUITE_P(Rows, EveryVariant,
+                         testing::Values("sd1", "sd1-inpaint", "sd1-edit", "sd2", "sd2-inpaint",
+                                         "x4-upscaler", "sdxl", "sdxl-inpaint", "sdxl-refiner"),
+                         [](const auto& row) {
+                           std::string name = row.param;
+                           std::replace(name.begin(), name.end(), '-', '_');
+                           return name;
+                         });
+
+}  // namespace
+}  // namespace sinopia
