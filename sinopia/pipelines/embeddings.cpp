@@ -2,15 +2,14 @@
 
 #include "sinopia/base/error.h"
 #include "sinopia/base/log.h"
-#include "sinopia/io/ckpt.h"
-#include "sinopia/io/safetensors.h"
+#include "sinopia/io/checkpoint_file.h"
 #include "sinopia/pipelines/text_encoding.h"
 
 namespace sinopia {
 namespace {
 
 Tensor read_vectors(const std::filesystem::path& path) {
-  const TensorFile file = path.extension() == ".safetensors" ? read_safetensors(path) : read_ckpt(path);
+  const TensorFile file = read_tensor_file(path);
   for (const char* name : {"string_to_param.*", "emb_params"})
     if (const auto found = file.tensors.find(name); found != file.tensors.end()) return found->second;
   SINOPIA_CHECK(file.tensors.size() == 1, Unsupported, "[embedding] expected one tensor, got {}",

@@ -1,0 +1,114 @@
+#include "generation.h"
+
+#include <cstdio>
+#include <set>
+
+#include <fmt/format.h>
+
+#include "options.h"
+#include "output_name.h"
+#include "progress.h"
+#include "sinopia/base/log.h"
+#include "sinopia/base/threads.h"
+#include "sinopia/io/file.h"
+#include "sinopia/pipelines/report.h"
+
+namespace sinopia::cli {
+namespace {
+
+std::string preview_name(const std::string& output) {
+  const std::filesystem::path path(output);
+  return (path.parent_path() / (path.stem().string() + "_preview" + path.extension().string())).string();
+}
+
+// A wrong output is better found before the work than after it.
+void check_output(const GenerationJob& job) {
+  const std::filesystem::path file = output_name(job.output, 0, job.request.batch_count, job.request.seed);
+  try {
+    format_of_name(file);
+  } catch (const Error&) {
+    throw UsageError(
+        fmt::format("--output: expected a name ending in .png, .jpg, .jpeg or .webp, got '{}'", job.output));
+  }
+  const AtomicFile writable(file);  // never committed
+}
+
+}  // namespace
+
+void add_job_options(CLI::App& app, GenerationJob& job) {
+  GenerationRequest& request = job.request;
+  const auto model = [&](const char* flags, std::filesystem::path& path, const char* help) {
+    app.add_option(flags, path, help)->type_name("PATH");
+  };
+  model("-m,--model", job.model, "checkpoint: a .safetensors or .ckpt file, or a diffusers folder");
+  model("--vae", job.load.vae, "use the autoencoder of this file or folder");
+  model("--embd-dir", job.load.embeddings, "folder of textual-inversion embeddings");
+  model("-i,--init-img", job.init_image, "picture to start from (PNG, JPEG, WebP)");
+  model("--mask", job.mask, "picture whose white part is painted anew; needs --init-img");
+  add_choice(
+      app, "--prediction", {"epsilon", "v_prediction", "sample"},
+      [&job](const std::string& name) { job.load.prediction = name; },
+      "what the network predicts, where the model does not say: epsilon, v_prediction, sample");
+  app.add_option("-o,--output", job.output,
+                 "file to write, .png .jpg or .webp; %d is the number of the picture, {seed} its seed")
+      ->type_name("FILE")
+      ->capture_default_str();
+  add_choice(
+      app, "--vae-tiling", {"on", "off", "auto"},
+      [&request](const std::string& name) {
+        request.vae_tiling = name == "on" ? VaeTiling::On : name == "off" ? VaeTiling::Off : VaeTiling::Auto;
+      },
+      "decode in tiles, with less memory: on, off, auto (above 1024x1024)");
+  add_integer(app, "--preview", request.preview_interval, 0, 1000, "write FILE_preview every N steps");
+  add_integer(app, "-t,--threads", job.threads, 1, 1024, "threads (all cores)");
+  app.add_option("--json", job.json, "write a report with timings and memory; - for the standard output")
+      ->type_name("FILE");
+  app.add_flag("-v,--verbose", job.verbose, "say more");
+}
+
+void run_job(GenerationJob& job, std::stop_token stop) {
+  if (job.verbose)
+    set_log_sink([](LogLevel, std::string_view message) { fmt::print(stderr, "{}\n", message); });
+  if (job.threads > 0) set_thread_count(job.threads);
+  GenerationRequest& request = job.request;
+  validate(request);
+  check_output(job);
+  if (!job.init_image.empty()) request.init_image = read_image(job.init_image);
+  if (!job.mask.empty()) request.mask = read_image(job.mask);
+
+  StableDiffusion model(job.model, job.load);
+  FILE* const out = job.json == "-" ? stderr : stdout;
+  if (job.verbose) {
+    fmt::print(stderr, "{}, loaded in {}\n", model.description(), format_duration(model.load_seconds()));
+    for (const std::string& name : model.embeddings()) fmt::print(stderr, "embedding {}\n", name);
+  }
+
+  ProgressLine progress;
+  RunFacts facts{job.model.string(), model.description(), model.load_seconds(), {}};
+  request.stop = stop;
+  request.on_progress = [&](const Progress& p) { progress.show(p); };
+  request.on_preview = [&](const Preview& p) {
+    write_image(preview_name(output_name(job.output, p.image, request.batch_count, request.seed)), p.picture);
+  };
+  request.on_image = [&](int image, uint64_t seed, const Image& picture) {
+    const std::string file = output_name(job.output, image, request.batch_count, seed);
+    write_image(file, picture);
+    facts.files.push_back(file);
+    progress.finish();
+    fmt::print(out, "{} (seed {})\n", file, seed);
+    std::fflush(out);
+  };
+  const GenerationResult result = model.generate(request);
+  progress.finish();
+  fmt::print(out, "{}x{}, {} steps of {}, {} in all, at most {}\n", result.width, result.height,
+             result.steps_run, result.sampler, format_duration(facts.load_seconds + result.timings.total),
+             format_bytes(peak_resident_bytes()));
+  if (job.json.empty()) return;
+  const std::string report = report_json(request, result, facts);
+  if (job.json == "-")
+    fmt::print("{}", report);
+  else
+    write_file(job.json, report);
+}
+
+}  // namespace sinopia::cli

@@ -1,0 +1,72 @@
+#include <cstdio>
+#include <exception>
+
+#include <fmt/format.h>
+
+#include "commands.h"
+#include "interrupt.h"
+#include "options.h"
+#include "sinopia/base/error.h"
+#include "sinopia/base/log.h"
+#include "sinopia/pipelines/metadata.h"
+
+namespace sinopia::cli {
+namespace {
+
+constexpr int kSuccess = 0, kFailure = 1, kUsage = 2;
+
+int complain(int code, const std::string& message) {
+  fmt::print(stderr, "sinopia: {}\n", message);
+  return code;
+}
+
+int run(int argc, char** argv) {
+  const Interrupt interrupt;
+  set_log_sink([](LogLevel level, std::string_view message) {
+    if (level == LogLevel::Warning) fmt::print(stderr, "sinopia: {}\n", message);
+  });
+
+  CLI::App app(
+      "Pictures from latent diffusion models.\nEach command has a help of its own: sinopia generate --help",
+      "sinopia");
+  app.set_version_flag("--version", fmt::format("sinopia {}", version()));
+  app.require_subcommand(1);
+  Action action;
+  add_generate(app, action, interrupt.token());
+  add_replay(app, action, interrupt.token());
+  add_inspect(app, action);
+  add_convert(app, action);
+  add_init(app, action);
+  add_samplers(app, action);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::Success& shown) {  // --help, --version
+    return app.exit(shown);
+  } catch (const CLI::ParseError& error) {
+    return complain(kUsage, std::string(error.what()) + "\nRun 'sinopia --help' for the commands.");
+  } catch (const UsageError& error) {
+    return complain(kUsage, error.what());
+  }
+  action();
+  if (std::fflush(stdout) != 0) return complain(kFailure, "cannot write to the standard output");
+  return kSuccess;
+}
+
+}  // namespace
+}  // namespace sinopia::cli
+
+int main(int argc, char** argv) {
+  using namespace sinopia;
+  using namespace sinopia::cli;
+  try {
+    return run(argc, argv);
+  } catch (const UsageError& error) {
+    return complain(kUsage, error.what());
+  } catch (const Error& error) {
+    return complain(kFailure, error.kind() == ErrorKind::Cancelled ? "cancelled" : error.what());
+  } catch (const std::bad_alloc&) {
+    return complain(kFailure, "out of memory");
+  } catch (const std::exception& error) {
+    return complain(kFailure, error.what());
+  }
+}

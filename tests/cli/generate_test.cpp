@@ -1,0 +1,210 @@
+#include <chrono>
+#include <fstream>
+#include <thread>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+#include <signal.h>
+#include <unistd.h>
+
+#include "process.h"
+#include "sinopia/io/image.h"
+
+namespace sinopia::testing {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::UnorderedElementsAre;
+
+const std::string kModels = std::string(SINOPIA_TEST_DATA) + "/models/";
+const std::string kModel = kModels + "tiny-sd1.safetensors";
+const std::string kPicture = std::string(SINOPIA_TEST_DATA) + "/pipelines/picture.png";
+const std::string kMask = std::string(SINOPIA_TEST_DATA) + "/pipelines/mask.png";
+
+std::vector<std::string> generate(const std::filesystem::path& output,
+                                  const std::vector<std::string>& more = {},
+                                  const std::string& model = kModel) {
+  std::vector<std::string> arguments = {"generate", "-m", model, "-p",  "a red fox",
+                                        "--steps",  "3",  "-o",  output};
+  arguments.insert(arguments.end(), more.begin(), more.end());
+  return arguments;
+}
+
+void expect_success(const Outcome& outcome) { EXPECT_EQ(outcome.code, 0) << outcome.err; }
+
+TEST(Generate, WritesAPictureThatReplayRepeats) {
+  const TemporaryFolder folder;
+  // Everything that changes a picture and is kept in its text.
+  expect_success(run(generate(folder / "a.png", {"-n",
+                                                 "blurry, [low:high:2]",
+                                                 "-W",
+                                                 "72",
+                                                 "-H",
+                                                 "64",
+                                                 "-s",
+                                                 "4000000000",
+                                                 "--cfg-scale",
+                                                 "5.25",
+                                                 "--guidance-rescale",
+                                                 "0.3",
+                                                 "--sampling-method",
+                                                 "euler_a",
+                                                 "--scheduler",
+                                                 "karras",
+                                                 "--rng",
+                                                 "cuda",
+                                                 "--clip-skip",
+                                                 "2",
+                                                 "--emphasis",
+                                                 "comfy",
+                                                 "--eta",
+                                                 "0.8",
+                                                 "--s-noise",
+                                                 "0.9",
+                                                 "--variation-seed",
+                                                 "5",
+                                                 "--variation-strength",
+                                                 "0.25"})));
+  expect_success(run({"replay", folder / "a.png", "-m", kModel, "-o", folder / "b.png"}));
+  const Image a = read_image(folder / "a.png"), b = read_image(folder / "b.png");
+  EXPECT_EQ(a.width, 72);
+  EXPECT_EQ(a.height, 64);
+  EXPECT_EQ(a.pixels, b.pixels);
+  EXPECT_EQ(a.text, b.text);
+  // Nothing of it is without effect.
+  expect_success(run(generate(folder / "c.png", {"-W", "72", "-H", "64", "-s", "4000000000"})));
+  EXPECT_NE(a.pixels, read_image(folder / "c.png").pixels);
+}
+
+TEST(Generate, ReplayKeepsPromptsAsTheyWere) {
+  const TemporaryFolder folder;
+  const std::string prompt =
+      "  a (fox:1.2), \"quoted\" \\(x\\)\nNegative prompt: no\nSteps: 1, a b: 2, c d: 3  ";
+  expect_success(run({"generate", "-m", kModel, "-p", prompt, "--steps", "2", "-o", folder / "a.jpg"}));
+  expect_success(run({"replay", folder / "a.jpg", "-m", kModel, "-o", folder / "b.jpg"}));
+  EXPECT_EQ(slurp(folder / "a.jpg"), slurp(folder / "b.jpg"));
+}
+
+TEST(Generate, ReplayFindsTheModelBesideThePicture) {
+  const TemporaryFolder folder;
+  std::filesystem::copy(kModel, folder / "here.safetensors");
+  expect_success(run(generate(folder / "a.png", {}, folder / "here.safetensors")));
+  expect_success(run({"replay", folder / "a.png", "-o", folder / "b.png"}));
+  EXPECT_EQ(read_image(folder / "a.png").pixels, read_image(folder / "b.png").pixels);
+  std::filesystem::remove(folder / "here.safetensors");
+  const Outcome lost = run({"replay", folder / "a.png", "-o", folder / "c.png"});
+  EXPECT_EQ(lost.code, 2);
+  EXPECT_THAT(lost.err, HasSubstr("here"));
+}
+
+TEST(Generate, ReplayOfAnInpaintingAsksForItsPictures) {
+  const TemporaryFolder folder;
+  expect_success(run(generate(folder / "a.webp", {"-i", kPicture, "--mask", kMask, "--strength", "0.7"})));
+  EXPECT_EQ(run({"replay", folder / "a.webp", "-m", kModel}).code, 2);
+  EXPECT_EQ(run({"replay", folder / "a.webp", "-m", kModel, "-i", kPicture}).code, 2);
+  expect_success(run(
+      {"replay", folder / "a.webp", "-m", kModel, "-i", kPicture, "--mask", kMask, "-o", folder / "b.webp"}));
+  EXPECT_EQ(slurp(folder / "a.webp"), slurp(folder / "b.webp"));
+}
+
+TEST(Generate, ABatchIsItsSinglePictures) {
+  const TemporaryFolder folder;
+  expect_success(run(generate(folder / "x-%02d-{seed}.png", {"-b", "2", "-s", "7", "-t", "1"})));
+  expect_success(run(generate(folder / "y.png", {"-b", "2", "-s", "8", "-t", "2"})));
+  EXPECT_THAT(folder.names(), UnorderedElementsAre("x-01-7.png", "x-02-8.png", "y.png", "y_2.png"));
+  EXPECT_EQ(slurp(folder / "x-02-8.png"), slurp(folder / "y.png"));
+  EXPECT_NE(slurp(folder / "y_2.png"), slurp(folder / "y.png"));
+}
+
+TEST(Generate, ReportsAsJson) {
+  const TemporaryFolder folder;
+  const Outcome outcome =
+      run(generate(folder / "a.png", {"--json", "-", "-b", "2", "--scheduler", "karras"}));
+  expect_success(outcome);
+  const auto report = nlohmann::json::parse(outcome.out);
+  EXPECT_EQ(report["images"].size(), 2u);
+  EXPECT_EQ(report["images"][1]["file"], folder / "a_2.png");
+  EXPECT_EQ(report["seconds"]["steps"].size(), 6u);
+  EXPECT_GT(report["seconds"]["first_step"], 0);
+  EXPECT_GT(report["peak_bytes"]["resident"], report["peak_bytes"]["tensors"]);
+  EXPECT_EQ(report["sampler"], "pndm");
+  EXPECT_EQ(report["scheduler"], "karras");
+  expect_success(run(generate(folder / "b.png", {"--json", folder / "b.json"})));
+  EXPECT_EQ(nlohmann::json::parse(slurp(folder / "b.json"))["width"], 64);
+}
+
+TEST(Generate, ShowsProgressAndPreviews) {
+  const TemporaryFolder folder;
+  const Outcome outcome = run(generate(folder / "a.png", {"--preview", "2"}));
+  expect_success(outcome);
+  EXPECT_THAT(outcome.err, HasSubstr("step 1/3"));
+  EXPECT_THAT(outcome.err, HasSubstr("s/step"));
+  EXPECT_THAT(outcome.err, HasSubstr(" left, "));
+  EXPECT_EQ(read_image(folder / "a_preview.png").width, 32);
+}
+
+TEST(Generate, AnInterruptLeavesNoFile) {
+  const TemporaryFolder folder, streams;
+  Process process(generate(folder / "a.png", {"--steps", "1000", "-W", "512", "-H", "512"}), streams.path());
+  for (int i = 0; i < 4000 && process.errors().find("step 1/") == std::string::npos; ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  process.send(SIGINT);
+  const Outcome outcome = process.wait(20);
+  EXPECT_EQ(outcome.code, 1);
+  EXPECT_THAT(outcome.err, HasSubstr("sinopia: cancelled"));
+  EXPECT_TRUE(folder.names().empty()) << ::testing::PrintToString(folder.names());
+}
+
+TEST(Generate, ReadsPromptsThatAreHardToRead) {
+  const TemporaryFolder folder;
+  const std::vector<std::string> prompts = {"",
+                                            "   ",
+                                            "\xff\xfe broken",
+                                            std::string(100000, '('),
+                                            std::string(50000, '(') + std::string(50000, ')'),
+                                            "\xf0\x9f\xa6\x8a fox",
+                                            "\xd7\xa9\xd7\x9c\xd7\x95\xd7\x9d",
+                                            "(x:nan) (y:inf) (z:-1) (w:1e39)",
+                                            "<lora:../../x:1>",
+                                            "-p",
+                                            "[a|b]",
+                                            "[cat]"};
+  for (const std::string& prompt : prompts) {
+    const Outcome outcome =
+        run({"generate", "-m", kModel, "-p", prompt, "--steps", "1", "-o", folder / "a.png"}, 60);
+    EXPECT_TRUE(outcome.code == 0 || outcome.code == 1)
+        << prompt.substr(0, 40) << outcome.signal << outcome.err;
+    if (outcome.code == 1) EXPECT_THAT(outcome.err, HasSubstr("sinopia: "));
+  }
+}
+
+TEST(Convert, GoesRoundThroughEveryLayoutWithoutLoss) {
+  const TemporaryFolder folder;
+  const std::string once = folder / "once.safetensors", twice = folder / "twice.safetensors";
+  expect_success(run({"convert", kModels + "tiny-sd1", once}));
+  expect_success(run({"convert", once, folder.path().string() + "/f/"}));
+  expect_success(run({"convert", folder / "f", twice, "--layout", "single"}));
+  EXPECT_EQ(slurp(once), slurp(twice));
+  expect_success(run({"convert", once, folder / "wide.safetensors", "--type", "f32"}));
+  expect_success(
+      run({"convert", folder / "wide.safetensors", folder / "narrow.safetensors", "--type", "f16"}));
+  EXPECT_EQ(slurp(once), slurp(folder / "narrow.safetensors"));
+  expect_success(run(generate(folder / "a.png", {}, once)));
+  expect_success(run(generate(folder / "b.png", {}, kModels + "tiny-sd1")));
+  EXPECT_EQ(read_image(folder / "a.png").pixels, read_image(folder / "b.png").pixels);
+}
+
+TEST(Init, WritesAModelThatPaints) {
+  const TemporaryFolder folder;
+  expect_success(run({"init", folder / "a.safetensors", "--seed", "3"}));
+  expect_success(run({"init", folder / "b.safetensors", "--seed", "3"}));
+  expect_success(run({"init", folder / "c.safetensors", "--seed", "4"}));
+  EXPECT_EQ(slurp(folder / "a.safetensors"), slurp(folder / "b.safetensors"));
+  EXPECT_NE(slurp(folder / "a.safetensors"), slurp(folder / "c.safetensors"));
+  expect_success(run(generate(folder / "a.png", {"-W", "128", "-H", "128"}, folder / "a.safetensors")));
+  EXPECT_EQ(read_image(folder / "a.png").height, 128);
+}
+
+}  // namespace
+}  // namespace sinopia::testing

@@ -1,0 +1,59 @@
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include <sys/types.h>
+
+namespace sinopia::testing {
+
+struct Outcome {
+  int code = -1;    ///< exit status; -1 after a signal
+  int signal = 0;   ///< that ended it
+  std::string out;  ///< standard output
+  std::string err;
+  double seconds = 0;
+};
+
+/// The program under test with its output in files of a folder.
+class Process {
+ public:
+  Process(const std::vector<std::string>& arguments, const std::filesystem::path& folder);
+  ~Process();
+  Process(const Process&) = delete;
+  Process& operator=(const Process&) = delete;
+
+  void send(int signal) const;
+  /// What it has written to stderr so far.
+  std::string errors() const;
+  /// Waits for the end; kills it and fails the test after `seconds`.
+  Outcome wait(double seconds = 60);
+
+ private:
+  pid_t pid_ = -1;
+  std::filesystem::path out_, err_;
+};
+
+/// Runs `sinopia ARGUMENTS..` to its end.
+Outcome run(const std::vector<std::string>& arguments, double seconds = 60);
+
+std::string slurp(const std::filesystem::path& path);
+
+/// A new folder, removed in the end.
+class TemporaryFolder {
+ public:
+  TemporaryFolder();
+  ~TemporaryFolder();
+  TemporaryFolder(const TemporaryFolder&) = delete;
+  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
+  std::filesystem::path operator/(const std::string& name) const { return path_ / name; }
+  const std::filesystem::path& path() const { return path_; }
+  /// Names in it, sorted.
+  std::vector<std::string> names() const;
+
+ private:
+  std::filesystem::path path_;
+};
+
+}  // namespace sinopia::testing
