@@ -1,5 +1,8 @@
 #include "sinopia/diffusion/scheduler_config.h"
 
+#include <cmath>
+#include <type_traits>
+
 #include <nlohmann/json.hpp>
 
 #include "sinopia/base/error.h"
@@ -12,7 +15,14 @@ template <class T>
 std::optional<T> find(const nlohmann::json& json, const char* key) {
   const auto found = json.find(key);
   if (found == json.end() || found->is_null()) return std::nullopt;
-  return found->get<T>();
+  if constexpr (std::is_same_v<T, int>) {
+    const double number = found->get<double>();
+    SINOPIA_CHECK(number == std::floor(number) && std::abs(number) <= 1e9, Corrupt,
+                  "[scheduler_config] expected a whole number for {}, got {}", key, number);
+    return static_cast<int>(number);
+  } else {
+    return found->get<T>();
+  }
 }
 
 // Where the classes' own defaults differ from diffusers' most common ones.
@@ -67,6 +77,9 @@ SchedulerConfig parse(const nlohmann::json& json) {
   if (auto name = find<std::string>(json, "timestep_spacing"))
     config.timestep_spacing = parse_timestep_spacing(*name);
   set(config.steps_offset, "steps_offset");
+  SINOPIA_CHECK(config.steps_offset >= 0 && config.steps_offset < schedule.train_steps, InvalidArgument,
+                "[scheduler_config] expected a steps_offset in [0,{}), got {}", schedule.train_steps,
+                config.steps_offset);
   set(config.set_alpha_to_one, "set_alpha_to_one");
   set(config.clip_sample, "clip_sample");
   set(config.clip_sample_range, "clip_sample_range");
@@ -76,6 +89,9 @@ SchedulerConfig parse(const nlohmann::json& json) {
   if (find<bool>(json, "use_beta_sigmas").value_or(false)) config.sigma_spacing = SigmaSpacing::Beta;
   config.sigma_min = find<double>(json, "sigma_min");
   config.sigma_max = find<double>(json, "sigma_max");
+  const double low = config.sigma_min.value_or(0.01), high = config.sigma_max.value_or(1e4);
+  SINOPIA_CHECK(low > 0 && low < high && high <= 1e6, InvalidArgument,
+                "[scheduler_config] expected 0 < sigma_min < sigma_max <= 1e6, got {} and {}", low, high);
   config.final_sigma_min = find<std::string>(json, "final_sigmas_type").value_or("zero") == "sigma_min";
   set(config.algorithm_type, "algorithm_type");
   set(config.solver_type, "solver_type");

@@ -32,9 +32,10 @@ struct SchedulerConfig {
 };
 
 /// Reads the text of scheduler_config.json; null and absent values are the class's defaults. Throws Corrupt
-/// for what is not a JSON object or has a value of the wrong type, InvalidArgument for an unknown beta
-/// schedule, prediction or spacing, Unsupported for options that change the result and are not built (dynamic
-/// shifting of flows, Lu's spacing, dynamic thresholding).
+/// for what is not a JSON object or has a value of the wrong type, InvalidArgument for a steps_offset or
+/// sigma range that makes no sense and an unknown beta schedule, prediction or spacing, Unsupported for
+/// options that change the result and are not built (dynamic shifting of flows, Lu's spacing, dynamic
+/// thresholding).
 SchedulerConfig parse_scheduler_config(std::string_view json);
 
 }  // namespace sinopia

@@ -138,18 +138,26 @@ TEST_P(SamplerOrder, ConvergesToTheKnownAnswer) {
   EXPECT_LT(fine, order == 1 ? 1e-2 : 1e-3);
 }
 
-// Without noise every sampler follows the probability flow, except for lcm, which has no way to, ddpm and
-// er_sde, whose drift belongs to their noise, and restart, whose noise is part of the method.
-INSTANTIATE_TEST_SUITE_P(
-    Deterministic, SamplerOrder,
-    testing::Values(std::pair{"euler", 1.0}, std::pair{"euler_a", 1.0}, std::pair{"heun", 2.0},
-                    std::pair{"dpm2", 2.0}, std::pair{"dpm2_a", 2.0}, std::pair{"lms", 2.0},
-                    std::pair{"dpm++2s_a", 2.0}, std::pair{"dpm++2m", 2.0}, std::pair{"dpm++2m_sde", 2.0},
-                    std::pair{"dpm++2m_sde_heun", 2.0}, std::pair{"dpm++3m_sde", 2.0},
-                    std::pair{"dpm++sde", 2.0}, std::pair{"ddim", 1.0}, std::pair{"pndm", 2.0},
-                    std::pair{"unipc", 2.0}, std::pair{"unipc_bh1", 2.0}, std::pair{"deis", 2.0},
-                    std::pair{"ipndm", 2.0}, std::pair{"res_multistep", 2.0}, std::pair{"sa_solver", 2.0}),
-    PrintName());
+std::vector<std::pair<const char*, double>> deterministic_samplers() {
+  std::vector<std::pair<const char*, double>> rows;
+  for (const SamplerInfo& sampler : samplers()) {
+    if (!sampler.uses_noise) rows.emplace_back(sampler.name.data(), sampler.order);
+  }
+  return rows;
+}
+
+INSTANTIATE_TEST_SUITE_P(Deterministic, SamplerOrder, testing::ValuesIn(deterministic_samplers()),
+                         PrintName());
+
+// Without noise the others follow the probability flow too, except for lcm, which has no way to, ddpm and
+// er_sde, whose drift belongs to their noise, and restart, whose noise is part of the method; tcd only on the
+// model's own levels.
+INSTANTIATE_TEST_SUITE_P(WithoutNoise, SamplerOrder,
+                         testing::Values(std::pair{"euler_a", 1.0}, std::pair{"dpm2_a", 2.0},
+                                         std::pair{"dpm++2s_a", 2.0}, std::pair{"dpm++2m_sde", 2.0},
+                                         std::pair{"dpm++2m_sde_heun", 2.0}, std::pair{"dpm++3m_sde", 2.0},
+                                         std::pair{"dpm++sde", 2.0}, std::pair{"sa_solver", 2.0}),
+                         PrintName());
 
 // With a linear denoiser the result is a sum of the start and the draws; element j carries draw j alone, so
 // that one run gives every factor, and with them the variance of the result exactly.
@@ -189,10 +197,17 @@ TEST_P(SamplerVariance, ApproachesThatOfTheData) {
   EXPECT_LT(fine, 0.05 * truth);
 }
 
-INSTANTIATE_TEST_SUITE_P(Stochastic, SamplerVariance,
-                         testing::Values("euler_a", "dpm2_a", "dpm++2s_a", "dpm++2m_sde", "dpm++2m_sde_heun",
-                                         "dpm++3m_sde", "dpm++sde", "ddpm", "restart", "er_sde", "sa_solver"),
-                         PrintName());
+// All that draw noise but those of consistency models, whose few steps approach nothing here.
+std::vector<const char*> stochastic_samplers() {
+  std::vector<const char*> names;
+  for (const SamplerInfo& sampler : samplers()) {
+    if (sampler.uses_noise && sampler.name != "lcm" && sampler.name != "tcd")
+      names.push_back(sampler.name.data());
+  }
+  return names;
+}
+
+INSTANTIATE_TEST_SUITE_P(Stochastic, SamplerVariance, testing::ValuesIn(stochastic_samplers()), PrintName());
 
 // A flow x = (1-s) x0 + s eps on the same data: x scales as sqrt((1-s)^2 0.25 + s^2).
 TEST(FlowSamplers, ConvergeToTheKnownAnswer) {
@@ -215,6 +230,17 @@ TEST(FlowSamplers, ConvergeToTheKnownAnswer) {
     EXPECT_GT(std::log2(errors[0] / errors[1]), sampler.order - 0.35) << sampler.name;
     EXPECT_LT(errors[1], 1e-2) << sampler.name;
   }
+}
+
+TEST(Lcm, NoisesEachEstimateToTheNextLevel) {
+  SamplerContext context;
+  context.noise = [](double, double to) { return full({1, 2}, static_cast<float>(10 * to)); };
+  context.s_noise = 0.5;
+  const Tensor x = Tensor::from<float>({1, 2}, std::vector<float>{3, -11});
+  const Sigmas sigmas{4, 2, 0};
+  const Tensor again = denoise_mixture(x, 4) + full({1, 2}, 20);  // 2 * 0.5 * 20
+  EXPECT_EQ(run_sampler(find_sampler("lcm"), denoise_mixture, x, sigmas, context).to_vector<float>(),
+            denoise_mixture(again, 2).to_vector<float>());
 }
 
 TEST(Tcd, IsEulerWithoutNoise) {

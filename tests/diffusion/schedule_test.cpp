@@ -148,6 +148,10 @@ TEST(PlanForScheduler, RefusesWhatItDoesNotKnow) {
   EXPECT_EQ(kind_of(R"({"_class_name":"DDIMScheduler","use_lu_lambdas":true})", 10), ErrorKind::Unsupported);
   EXPECT_EQ(kind_of(R"({"beta_schedule":"sigmoid"})", 10), ErrorKind::InvalidArgument);
   EXPECT_EQ(kind_of(R"({"beta_start":"x"})", 10), ErrorKind::Corrupt);
+  EXPECT_EQ(kind_of(R"({"num_train_timesteps":1e300})", 10), ErrorKind::Corrupt);
+  EXPECT_EQ(kind_of(R"({"num_train_timesteps":999.5})", 10), ErrorKind::Corrupt);
+  EXPECT_EQ(kind_of(R"({"steps_offset":-1})", 10), ErrorKind::InvalidArgument);
+  EXPECT_EQ(kind_of(R"({"sigma_min":-1})", 10), ErrorKind::InvalidArgument);
   EXPECT_EQ(kind_of("[1]", 10), ErrorKind::Corrupt);
   EXPECT_EQ(kind_of("{", 10), ErrorKind::Corrupt);
   EXPECT_EQ(kind_of("{}", 0), ErrorKind::InvalidArgument);

@@ -26,7 +26,8 @@ constexpr Names kRes = {"Res Multistep"};
 constexpr Names kErSde = {"ER SDE"};
 constexpr Names kSaSolver = {"SA Solver"};
 
-// name, aliases, description, function, noise, order, schedule, discards the penultimate level, flow
+// name, aliases, description, function, noise, order, schedule, discards the penultimate level, flow,
+// Brownian noise
 constexpr SamplerInfo kSamplers[] = {
     {"euler", kEuler, "Euler's steps along the probability flow", sample_euler, false, 1, "discrete", false,
      true},
@@ -38,12 +39,14 @@ constexpr SamplerInfo kSamplers[] = {
     {"dpm++2s_a", kDpmpp2sA, "DPM-Solver++(2S) with fresh noise, two evaluations a step",
      sample_dpmpp_2s_ancestral, true, 1, "karras"},
     {"dpm++2m", kDpmpp2m, "DPM-Solver++(2M), second order", sample_dpmpp_2m, false, 2, "karras", false, true},
-    {"dpm++2m_sde", kDpmpp2mSde, "DPM-Solver++(2M) as an SDE", sample_dpmpp_2m_sde, true, 1, "exponential"},
+    {"dpm++2m_sde", kDpmpp2mSde, "DPM-Solver++(2M) as an SDE", sample_dpmpp_2m_sde, true, 1, "exponential",
+     false, false, true},
     {"dpm++2m_sde_heun", kDpmpp2mSdeHeun, "the same with Heun's second-order term", sample_dpmpp_2m_sde_heun,
-     true, 1, "exponential"},
-    {"dpm++3m_sde", kDpmpp3mSde, "DPM-Solver++(3M) as an SDE", sample_dpmpp_3m_sde, true, 1, "exponential"},
+     true, 1, "exponential", false, false, true},
+    {"dpm++3m_sde", kDpmpp3mSde, "DPM-Solver++(3M) as an SDE", sample_dpmpp_3m_sde, true, 1, "exponential",
+     false, false, true},
     {"dpm++sde", kDpmppSde, "DPM-Solver++ as an SDE, two evaluations a step", sample_dpmpp_sde, true, 1,
-     "karras"},
+     "karras", false, false, true},
     {"ddim", kDdim, "DDIM; eta adds noise", sample_ddim, false, 1, "ddim_uniform"},
     {"ddpm", {}, "ancestral sampling of the diffusion process", sample_ddpm, true, 1, "ddim_uniform"},
     {"pndm", kPndm, "pseudo linear multistep", sample_pndm, false, 2, "ddim_uniform"},

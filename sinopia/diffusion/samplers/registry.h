@@ -9,8 +9,7 @@ namespace sinopia {
 
 struct SamplerInfo {
   std::string_view name;
-  std::span<const std::string_view>
-      aliases;  ///< what AUTOMATIC1111, ComfyUI and stable-diffusion.cpp call it
+  std::span<const std::string_view> aliases;  ///< its names in AUTOMATIC1111, ComfyUI, stable-diffusion.cpp
   std::string_view description;
   Tensor (*sample)(const Denoiser& denoise, Tensor x, const Sigmas& sigmas, SamplerContext& context);
   bool uses_noise;                    ///< draws noise unless eta is 0
@@ -18,6 +17,7 @@ struct SamplerInfo {
   std::string_view schedule;          ///< the sigma schedule to take when none is asked for
   bool discards_penultimate = false;  ///< wants a schedule of one more step without the level before 0
   bool supports_flow = false;
+  bool brownian = false;  ///< other tools give it brownian_noise() rather than independent_noise()
 };
 
 /// All of them, in the order in which to list them.
