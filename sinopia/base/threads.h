@@ -18,8 +18,8 @@ void run_parallel(int64_t chunks, void* context, void (*run)(void* context, int6
 
 /// Calls body(begin, end) on [0,count) cut into pieces of `grain` (the last may be shorter), on all threads.
 /// The cuts depend on count and grain alone, so that a body whose result depends on its piece gives the same
-/// bits for any number of threads. The first exception of a body is thrown again here. Nested calls run
-/// serially.
+/// bits for any number of threads. The first exception of a body is thrown again here. Nested calls, and
+/// those made while another thread is in one, run on the calling thread alone.
 template <class Body>
 void parallel_for(int64_t count, int64_t grain, const Body& body) {
   if (count <= 0) return;
