@@ -155,17 +155,29 @@ class Reader {
                     "[ckpt] {}: '{}' takes record '{}' for another type or size", name_, name, storage.text);
       file_.tensors.emplace_hint(file_.tensors.end(), name, make_tensor(name, *node, record));
     }
-    std::vector<const ZipEntry*> entries;
-    for (const auto& [key, record] : record_of_) entries.push_back(record.entry);
-    parallel_for(static_cast<int64_t>(entries.size()), 1, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) zip_.verify(*entries[static_cast<size_t>(i)]);
-    });
+    verify_records();
     for (const auto& [name, tensor] : file_.tensors) {
       if (tensor.dtype() != DType::Bool) continue;
       const auto* values = static_cast<const uint8_t*>(tensor.raw());
       SINOPIA_CHECK(std::all_of(values, values + tensor.bytes(), [](uint8_t value) { return value <= 1; }),
                     Corrupt, "[ckpt] {}: '{}' holds booleans other than 0 and 1", name_, name);
     }
+  }
+
+  // Large files are read once for this, by all threads; waking them for a small one takes longer than its
+  // sums.
+  void verify_records() const {
+    std::vector<const ZipEntry*> entries;
+    uint64_t bytes = 0;
+    for (const auto& [key, record] : record_of_) {
+      entries.push_back(record.entry);
+      bytes += record.entry->bytes;
+    }
+    constexpr uint64_t kSerialBytes = uint64_t{4} << 20;
+    const auto count = static_cast<int64_t>(entries.size());
+    parallel_for(count, bytes <= kSerialBytes ? count : 1, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) zip_.verify(*entries[static_cast<size_t>(i)]);
+    });
   }
 
   Record find_record(const std::string& name, const Node& storage) const {
