@@ -148,8 +148,7 @@ void AttendBlock(const AttentionProblem& p, int64_t batch, int64_t head, int64_t
     for (int64_t s = 0; s < keys; s += width) {
       const float* panel = packed_k + (key0 + s) * p.D;
       for (int64_t r = 0; r < queries; r += kTileRows)
-        MicroTile<kTileRows, kTileVectors>(q_rows + r, 0, 1, p.D, panel, scores + r * kKeys + s, kKeys,
-                                           false);
+        MicroTile<kTileRows, kTileVectors>(q_rows + r, 0, 1, p.D, panel, scores + r * kKeys + s, kKeys, {});
     }
     for (int64_t r = 0; r < queries; ++r) {
       float* row = scores + r * kKeys;
@@ -166,6 +165,7 @@ void AttendBlock(const AttentionProblem& p, int64_t batch, int64_t head, int64_t
       for (int64_t c = 0; c < columns; c += panels.lanes)
         hn::Store(hn::Mul(hn::Load(d, sum + c), hn::Set(d, shrink)), d, sum + c);
     }
+    const TileEnd add{.accumulate = true};
     const float* panel = packed_v + key0 * columns;
     const int64_t packed_keys = std::min(kKeys, p.S - key0);
     for (int64_t i = 0; i < panels.vectors; i += panels.width(i)) {
@@ -173,13 +173,13 @@ void AttendBlock(const AttentionProblem& p, int64_t batch, int64_t head, int64_t
       const int64_t panel_vectors = panels.width(i);
       if (panel_vectors == 3) {
         for (int64_t r = 0; r < queries; r += kWideTileRows)
-          MicroTile<kWideTileRows, 3>(score_rows + r, 0, 1, keys, panel, to + r * columns, columns, true);
+          MicroTile<kWideTileRows, 3>(score_rows + r, 0, 1, keys, panel, to + r * columns, columns, add);
       } else if (panel_vectors == 2) {
         for (int64_t r = 0; r < queries; r += kTileRows)
-          MicroTile<kTileRows, 2>(score_rows + r, 0, 1, keys, panel, to + r * columns, columns, true);
+          MicroTile<kTileRows, 2>(score_rows + r, 0, 1, keys, panel, to + r * columns, columns, add);
       } else {
         for (int64_t r = 0; r < queries; r += kTileRows)
-          MicroTile<kTileRows, 1>(score_rows + r, 0, 1, keys, panel, to + r * columns, columns, true);
+          MicroTile<kTileRows, 1>(score_rows + r, 0, 1, keys, panel, to + r * columns, columns, add);
       }
       panel += packed_keys * panel_vectors * panels.lanes;
     }

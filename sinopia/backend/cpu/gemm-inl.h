@@ -6,6 +6,7 @@
 #define SINOPIA_BACKEND_CPU_GEMM_INL_H_
 #endif
 
+#include <hwy/cache_control.h>
 #include <hwy/highway.h>
 
 #include "sinopia/backend/cpu/widen-inl.h"
@@ -59,27 +60,40 @@ void PackRows(const T* const* rows, int64_t columns, int64_t length, float* HWY_
   }
 }
 
-/// out [kRows, kVectors vectors] (+)= rows * panel: the sum over `segments` runs of `length` floats of each
-/// row. rows[s * rows_step + i] is run s of row i; the panel [segments * length, kVectors vectors] is
-/// aligned.
+/// What follows the sums of a tile: out = alpha * (sums + out, if it accumulates) + bias + add, where
+/// present.
+struct TileEnd {
+  bool accumulate = false;
+  float alpha = 1;
+  const float* bias = nullptr;       ///< of the tile's columns
+  const float* add[kTileRows] = {};  ///< of each row, at the tile's columns
+};
+
+/// out [kRows, kVectors vectors] = rows * panel: the sum over `segments` runs of `length` floats of each row.
+/// rows[s * rows_step + i] is run s of row i; the panel [segments * length, kVectors vectors] is aligned.
 template <int kRows, int kVectors>
 HWY_INLINE void MicroTile(const float* const* rows, int64_t rows_step, int64_t segments, int64_t length,
                           const float* HWY_RESTRICT panel, float* HWY_RESTRICT out, int64_t out_stride,
-                          bool accumulate) {
+                          const TileEnd& end) {
   const F32 d;
   using V = hn::Vec<F32>;
   const size_t lanes = hn::Lanes(d);
   V sum[kRows][kVectors];
+  const auto each = [&](const auto& body) HWY_ATTR {
 #pragma GCC unroll 16
-  for (int i = 0; i < kRows; ++i) {
+    for (int i = 0; i < kRows; ++i) {
 #pragma GCC unroll 16
-    for (int j = 0; j < kVectors; ++j) sum[i][j] = hn::Zero(d);
-  }
+      for (int j = 0; j < kVectors; ++j) body(i, j);
+    }
+  };
+#pragma GCC unroll 16
+  for (int i = 0; i < kRows; ++i) hwy::Prefetch(out + i * out_stride);
+  each([&](int i, int j) HWY_ATTR { sum[i][j] = hn::Zero(d); });
   for (int64_t s = 0; s < segments; ++s) {
     const float* row[kRows];
 #pragma GCC unroll 16
     for (int i = 0; i < kRows; ++i) row[i] = rows[s * rows_step + i];
-    for (int64_t k = 0; k < length; ++k) {
+    const auto step = [&](int64_t k) HWY_ATTR {
       V b[kVectors];
 #pragma GCC unroll 16
       for (int j = 0; j < kVectors; ++j) b[j] = hn::Load(d, panel + j * lanes);
@@ -90,17 +104,30 @@ HWY_INLINE void MicroTile(const float* const* rows, int64_t rows_step, int64_t s
 #pragma GCC unroll 16
         for (int j = 0; j < kVectors; ++j) sum[i][j] = hn::MulAdd(a, b[j], sum[i][j]);
       }
+    };
+    int64_t k = 0;
+    for (; k + 2 <= length; k += 2) {
+      step(k);
+      step(k + 1);
     }
+    if (k < length) step(k);
   }
-#pragma GCC unroll 16
-  for (int i = 0; i < kRows; ++i) {
-#pragma GCC unroll 16
-    for (int j = 0; j < kVectors; ++j) {
-      float* to = out + i * out_stride + j * lanes;
-      if (accumulate) sum[i][j] = hn::Add(hn::LoadU(d, to), sum[i][j]);
-      hn::StoreU(sum[i][j], d, to);
-    }
+  if (end.accumulate) {
+    each([&](int i, int j)
+             HWY_ATTR { sum[i][j] = hn::Add(hn::LoadU(d, out + i * out_stride + j * lanes), sum[i][j]); });
   }
+  if (end.alpha != 1) {
+    const V alpha = hn::Set(d, end.alpha);
+    each([&](int i, int j) HWY_ATTR { sum[i][j] = hn::Mul(sum[i][j], alpha); });
+  }
+  if (end.bias) {
+    each([&](int i, int j) HWY_ATTR { sum[i][j] = hn::Add(sum[i][j], hn::LoadU(d, end.bias + j * lanes)); });
+  }
+  if (end.add[0]) {
+    each([&](int i, int j)
+             HWY_ATTR { sum[i][j] = hn::Add(sum[i][j], hn::LoadU(d, end.add[i] + j * lanes)); });
+  }
+  each([&](int i, int j) HWY_ATTR { hn::StoreU(sum[i][j], d, out + i * out_stride + j * lanes); });
 }
 
 }  // namespace HWY_NAMESPACE

@@ -33,4 +33,10 @@ struct GemmProblem {
 
 void gemm(const GemmProblem& problem);
 
+/// Whether x or w has so few rows that tiles would be mostly empty, or laying out w would cost more than the
+/// product.
+bool is_narrow(const GemmProblem& problem);
+/// The product of a narrow problem, by dot products along K.
+void gemm_narrow(const GemmProblem& problem);
+
 }  // namespace sinopia
