@@ -24,6 +24,7 @@ using pickle::Node;
 using pickle::Value;
 
 constexpr size_t kMaxPickleBytes = size_t{64} << 20;
+constexpr size_t kMaxDeflatedPickleBytes = size_t{8} << 20;
 constexpr size_t kMaxNameBytes = 4096;
 constexpr int kMaxDepth = 16;
 
@@ -54,7 +55,9 @@ class Reader {
                     name_);
     }
     std::string buffer;
-    const std::string_view bytes = zip_.read(*zip_.find(root + "data.pkl"), kMaxPickleBytes, buffer);
+    const ZipEntry& entry = *zip_.find(root + "data.pkl");
+    const std::string_view bytes =
+        zip_.read(entry, entry.stored ? kMaxPickleBytes : kMaxDeflatedPickleBytes, buffer);
     const pickle::Document document = pickle::parse(bytes, name_);
     const Node* top = node_of(document.root, Node::Kind::Dict);
     SINOPIA_CHECK(top, Unsupported, "[ckpt] {}: expected a dictionary of tensors", name_);

@@ -140,8 +140,8 @@ Image decode_jpeg(std::span<const uint8_t> bytes) {
   // A block of 8x8 takes at least a bit: a file too short for its size is refused before memory is asked for.
   const uint64_t blocks = (uint64_t{info.image_width} + 7) / 8 * ((uint64_t{info.image_height} + 7) / 8);
   SINOPIA_CHECK(!info.arith_code, Unsupported, "[jpeg] arithmetic coding");
-  SINOPIA_CHECK(blocks / 64 <= 8 * bytes.size(), Corrupt, "[jpeg] {} bytes cannot hold {}x{} pixels",
-                bytes.size(), info.image_width, info.image_height);
+  SINOPIA_CHECK(blocks <= 8 * bytes.size(), Corrupt, "[jpeg] {} bytes cannot hold {}x{} pixels", bytes.size(),
+                info.image_width, info.image_height);
   SINOPIA_CHECK(info.num_components == 1 || info.num_components == 3 || info.num_components == 4, Unsupported,
                 "[jpeg] expected 1, 3 or 4 components, got {}", info.num_components);
   info.out_color_space = info.num_components == 1   ? JCS_GRAYSCALE

@@ -13,7 +13,7 @@
 namespace sinopia::pickle {
 namespace {
 
-constexpr size_t kBaseBudget = size_t{24} << 20;
+constexpr size_t kBaseBudget = size_t{20} << 20;
 constexpr size_t kMaxStack = size_t{1} << 20;
 constexpr size_t kMaxMarks = 100'000;
 
@@ -68,7 +68,7 @@ std::string printable(std::string_view text) {
 class Machine {
  public:
   Machine(std::string_view bytes, std::string_view name)
-      : bytes_(bytes), name_(name), budget_(kBaseBudget + bytes.size()) {}
+      : bytes_(bytes), name_(name), budget_(kBaseBudget + bytes.size() / 2) {}
 
   Document run() {
     while (step()) {

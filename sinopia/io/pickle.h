@@ -56,7 +56,7 @@ struct Document {
 /// and of globals only those that checkpoints need: OrderedDict, _rebuild_tensor_v2, _rebuild_parameter and
 /// the typed storages; numpy's scalar and dtype, _codecs.encode and Lightning's ModelCheckpoint become inert.
 /// Nothing is ever executed. Throws Unsupported naming any other global, opcode or call, Corrupt for a pickle
-/// that breaks the format, and for one that takes more than 24 MiB plus its own size of memory.
+/// that breaks the format, and for one that takes more than 20 MiB plus half its own size of memory.
 Document parse(std::string_view bytes, std::string_view name);
 
 }  // namespace sinopia::pickle

@@ -18,7 +18,8 @@ namespace {
 
 constexpr uint64_t kMaxHeaderBytes = 100'000'000;  // as the reference library
 constexpr size_t kMaxNameBytes = 4096;
-constexpr size_t kMaxTensors = 250'000;               // keeps the table in proportion to the file
+constexpr size_t kMaxTensors = 250'000;  // keeps the table in proportion to the file
+constexpr size_t kMaxMetadata = 100'000;
 constexpr size_t kMaxStringBytes = size_t{16} << 20;  // training metadata runs to a few MB
 constexpr int kMaxDepth = 3;                          // header, tensor, shape
 constexpr uint64_t kMaxExtent = uint64_t{1} << 62;
@@ -81,6 +82,8 @@ class HeaderReader {
 
   bool string(std::string& value) {
     if (place_ == Place::Metadata) {
+      SINOPIA_CHECK(metadata.size() < kMaxMetadata, Unsupported,
+                    "[safetensors] {}: more than {} metadata entries", file_, kMaxMetadata + 0);
       metadata.insert_or_assign(key_, std::move(value));
     } else if (place_ == Place::Tensor && key_ == "dtype") {
       dtype_ = read_dtype(value);

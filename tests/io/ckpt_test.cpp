@@ -332,14 +332,14 @@ TEST(HostileZip, ChecksumsCount) {
 
 TEST(HostileZip, ABombIsNotUnpacked) {
   const ZipFile data = stored("archive/data/0", floats());
-  EXPECT_EQ(refusal(make_zip({deflated("archive/data.pkl", std::string(100'000'000, 'N')), data})),
+  EXPECT_EQ(refusal(make_zip({deflated("archive/data.pkl", std::string(10'000'000, 'N')), data})),
             ErrorKind::Corrupt);
   ZipFile lying = deflated("archive/data.pkl", std::string(100'000, 'N'));
   lying.bytes = 50;
   EXPECT_EQ(refusal(make_zip({lying, data})), ErrorKind::Corrupt) << "it unpacks to more than it says";
   lying.bytes = 200'000;
   EXPECT_EQ(refusal(make_zip({lying, data})), ErrorKind::Corrupt) << "it unpacks to less than it says";
-  lying.bytes = 60'000'000;
+  lying.bytes = 8'000'000;
   EXPECT_EQ(refusal(make_zip({lying, data})), ErrorKind::Corrupt);
   EXPECT_EQ(refusal(make_zip({stored("archive/data.pkl", kPickle), deflated("archive/data/0", floats())})),
             ErrorKind::Unsupported);

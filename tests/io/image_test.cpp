@@ -326,6 +326,14 @@ TEST(HostileImage, HugeSizesAreRefusedBeforeMemoryIsAskedFor) {
   EXPECT_NE(kind_of([&] { decode_image(webp); }), std::nullopt);
 }
 
+TEST(Image, ReadsAPictureOfOneColourThatPacksWell) {
+  Image image = make_image(3000, 2000, 3);
+  std::ranges::fill(image.pixels, uint8_t{77});
+  for (const ImageFormat format : {ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::Webp}) {
+    EXPECT_LE(largest_difference(decode_image(encode_image(image, format)).pixels, image.pixels), 1);
+  }
+}
+
 TEST(HostileImage, PaletteIndicesAreChecked) {
   const std::string palette = chunk("PLTE", "rgbRGB");
   EXPECT_EQ(refusal(png(3, 1, 8, 3, std::string("\0\0\1\0", 4), palette)), std::nullopt);

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 #include <zlib.h>
@@ -52,6 +53,12 @@ struct Malformed {
 void PrintTo(const Malformed& malformed, std::ostream* out) { *out << malformed.name; }
 
 const std::string kOne = tensor("F32", "[1]", "[0,4]");
+
+std::string many_entries(int count, const std::string& value) {
+  std::string entries;
+  for (int i = 0; i < count; ++i) entries += fmt::format("{}\"{}\":{}", i ? "," : "", i, value);
+  return entries;
+}
 
 std::vector<Malformed> malformed_files() {
   const std::string good = R"({"a":)" + kOne + "}";
@@ -128,6 +135,10 @@ std::vector<Malformed> malformed_files() {
       {"MetadataObject", file_of(R"({"__metadata__":{"a":{}}})")},
       {"MetadataNull", file_of(R"({"__metadata__":{"a":null}})")},
       {"MetadataText", file_of(R"({"__metadata__":"text"})")},
+      {"ManyMetadata", file_of("{\"__metadata__\":{" + many_entries(100'001, "\"\"") + "}}"),
+       ErrorKind::Unsupported},
+      {"ManyTensors", file_of("{" + many_entries(250'001, tensor("U8", "[0]", "[0,0]")) + "}"),
+       ErrorKind::Unsupported},
       {"TensorNull", file_of(R"({"a":null})")},
       {"SixtyFourDims", file_of(R"({"a":)" + tensor("F32", dims64 + "]", "[0,4]") + "}", 4),
        ErrorKind::Unsupported},
