@@ -2,13 +2,12 @@
 
 #include <fmt/format.h>
 
-#include "checkpoints.h"
 #include "commands.h"
 #include "options.h"
-#include "sinopia/io/checkpoint_file.h"
 #include "sinopia/io/safetensors.h"
 #include "sinopia/models/checkpoint/folder.h"
 #include "sinopia/models/checkpoint/single_file.h"
+#include "sinopia/models/stable_diffusion.h"
 #include "sinopia/pipelines/random_checkpoint.h"
 
 namespace sinopia::cli {
@@ -32,21 +31,17 @@ void write_checkpoint(const CheckpointParts& parts, const fs::path& path, Layout
   fmt::print("{}\n", path.string());
 }
 
+DType parse_type(const std::string& name) {
+  if (name == "f32") return DType::F32;
+  return name == "f16" ? DType::F16 : DType::BF16;
+}
+
 CLI::Option* add_type(CLI::App& app, std::string& type, const char* help) {
   return add_choice(
       app, "--type", {"f32", "f16", "bf16"}, [&type](const std::string& name) { type = name; }, help);
 }
 
 }  // namespace
-
-CheckpointParts read_checkpoint(const fs::path& path) {
-  return fs::is_directory(path) ? load_diffusers_folder(path) : split_checkpoint(read_tensor_file(path));
-}
-
-DType parse_type(const std::string& name) {
-  if (name == "f32") return DType::F32;
-  return name == "f16" ? DType::F16 : DType::BF16;
-}
 
 void add_convert(CLI::App& app, Action& action) {
   struct Options {

@@ -1,7 +1,7 @@
 #include "generation.h"
 
 #include <cstdio>
-#include <set>
+#include <vector>
 
 #include <fmt/format.h>
 
@@ -11,6 +11,8 @@
 #include "sinopia/base/log.h"
 #include "sinopia/base/threads.h"
 #include "sinopia/io/file.h"
+#include "sinopia/io/safetensors.h"
+#include "sinopia/ops/shape.h"
 #include "sinopia/pipelines/report.h"
 
 namespace sinopia::cli {
@@ -42,7 +44,7 @@ void add_job_options(CLI::App& app, GenerationJob& job) {
   };
   model("-m,--model", job.model, "checkpoint: a .safetensors or .ckpt file, or a diffusers folder");
   model("--vae", job.load.vae, "use the autoencoder of this file or folder");
-  model("--embd-dir", job.load.embeddings, "folder of textual-inversion embeddings");
+  model("--embd-dir", job.embeddings, "folder of textual-inversion embeddings");
   model("-i,--init-img", job.init_image, "picture to start from (PNG, JPEG, WebP)");
   model("--mask", job.mask, "picture whose white part is painted anew; needs --init-img");
   add_choice(
@@ -61,6 +63,9 @@ void add_job_options(CLI::App& app, GenerationJob& job) {
       "decode in tiles, with less memory: on, off, auto (above 1024x1024)");
   add_integer(app, "--preview", request.preview_interval, 0, 1000, "write FILE_preview every N steps");
   add_integer(app, "-t,--threads", job.threads, 1, 1024, "threads (all cores)");
+  app.add_option("--latent", job.latent,
+                 "write what was decoded as the tensor 'latent' [N,H,W,C], .safetensors")
+      ->type_name("FILE");
   app.add_option("--json", job.json, "write a report with timings and memory; - for the standard output")
       ->type_name("FILE");
   app.add_flag("-v,--verbose", job.verbose, "say more");
@@ -76,11 +81,13 @@ void run_job(GenerationJob& job, std::stop_token stop) {
   if (!job.init_image.empty()) request.init_image = read_image(job.init_image);
   if (!job.mask.empty()) request.mask = read_image(job.mask);
 
-  StableDiffusion model(job.model, job.load);
+  StableDiffusionPipeline model(job.model, job.load);
+  std::vector<std::string> embeddings;
+  if (!job.embeddings.empty()) embeddings = model.add_embeddings(job.embeddings);
   FILE* const out = job.json == "-" ? stderr : stdout;
   if (job.verbose) {
     fmt::print(stderr, "{}, loaded in {}\n", model.description(), format_duration(model.load_seconds()));
-    for (const std::string& name : model.embeddings()) fmt::print(stderr, "embedding {}\n", name);
+    for (const std::string& name : embeddings) fmt::print(stderr, "embedding {}\n", name);
   }
 
   ProgressLine progress;
@@ -98,8 +105,10 @@ void run_job(GenerationJob& job, std::stop_token stop) {
     fmt::print(out, "{} (seed {})\n", file, seed);
     std::fflush(out);
   };
+  request.keep_latents = !job.latent.empty();
   const GenerationResult result = model.generate(request);
   progress.finish();
+  if (request.keep_latents) write_safetensors(job.latent, {{{"latent", concat(result.latents, 0)}}, {}});
   fmt::print(out, "{}x{}, {} steps of {}, {} in all, at most {}\n", result.width, result.height,
              result.steps_run, result.sampler, format_duration(facts.load_seconds + result.timings.total),
              format_bytes(peak_resident_bytes()));

@@ -7,7 +7,7 @@
 #include <CLI/CLI.hpp>
 
 #include "sinopia/pipelines/request.h"
-#include "sinopia/pipelines/stable_diffusion.h"
+#include "sinopia/pipelines/stable_diffusion_pipeline.h"
 
 namespace sinopia::cli {
 
@@ -15,9 +15,11 @@ namespace sinopia::cli {
 struct GenerationJob {
   std::filesystem::path model;
   LoadOptions load;
+  std::filesystem::path embeddings;
   GenerationRequest request;
   std::string output = "output.png";
-  std::string json;  ///< a file, "-" for the standard output, or nothing
+  std::filesystem::path latent;  ///< a file for the latents before decoding, or nothing
+  std::string json;              ///< a file, "-" for the standard output, or nothing
   std::filesystem::path init_image, mask;
   int threads = 0;
   bool verbose = false;

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
-#include "checkpoints.h"
 #include "commands.h"
 #include "progress.h"
 #include "sinopia/io/checkpoint_file.h"

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "sinopia/base/error.h"
+#include "sinopia/io/python_json.h"
 
 namespace sinopia {
 namespace {
@@ -106,7 +107,7 @@ SchedulerConfig parse(const nlohmann::json& json) {
 
 SchedulerConfig parse_scheduler_config(std::string_view json) {
   try {
-    const nlohmann::json object = nlohmann::json::parse(json);
+    const nlohmann::json object = nlohmann::json::parse(without_python_numbers(json));
     SINOPIA_CHECK(object.is_object(), Corrupt, "[scheduler_config] expected a JSON object");
     return parse(object);
   } catch (const nlohmann::json::exception& error) {

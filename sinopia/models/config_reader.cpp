@@ -4,10 +4,12 @@
 
 #include <fmt/format.h>
 
+#include "sinopia/io/python_json.h"
+
 namespace sinopia {
 
 ConfigReader::ConfigReader(std::string_view text, std::string what) : what_(std::move(what)) {
-  json_ = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
+  json_ = nlohmann::json::parse(without_python_numbers(text), nullptr, /*allow_exceptions=*/false);
   SINOPIA_CHECK(json_.is_object(), Corrupt, "[{}] expected a JSON object", what_);
 }
 

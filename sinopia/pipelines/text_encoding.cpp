@@ -101,7 +101,7 @@ Tensor TextEncoding::encode_chunk(const TokenChunk& chunk, const TextOptions& op
     result = z * w;
     if (options.emphasis == EmphasisMode::Original) result = result * (mean_of(z) / mean_of(result));
   }
-  SINOPIA_CHECK(all_finite(result), Backend, "[text] the weights of the prompt are too large");
+  SINOPIA_CHECK(all_finite(result), InvalidArgument, "[text] the weights of the prompt are too large");
   return result;
 }
 

@@ -175,7 +175,9 @@ TEST(Generate, ReadsPromptsThatAreHardToRead) {
         run({"generate", "-m", kModel, "-p", prompt, "--steps", "1", "-o", folder / "a.png"}, 60);
     EXPECT_TRUE(outcome.code == 0 || outcome.code == 1)
         << prompt.substr(0, 40) << outcome.signal << outcome.err;
-    if (outcome.code == 1) EXPECT_THAT(outcome.err, HasSubstr("sinopia: "));
+    if (outcome.code == 1) {
+      EXPECT_THAT(outcome.err, HasSubstr("sinopia: "));
+    }
   }
 }
 

@@ -32,37 +32,38 @@ LONG = "a tall ship in a storm, " * 12
 
 NO_CLIP = dict(clip_sample=False)
 TEXT, IMAGE, PAINT = StableDiffusionPipeline, StableDiffusionImg2ImgPipeline, StableDiffusionInpaintPipeline
-# name: (folder, pipeline, our sampler, our sigma schedule, scheduler and its options, arguments)
+# name: (folder, pipeline, our sampler, scheduler and its options, arguments). Without a sampler of ours the scheduler's
+# configuration goes into the manifest, to be put into the model's folder.
 CASES = {
-    "sd1-default": ("tiny-sd1", TEXT, "", "", None, {}),
-    "sd1-euler": ("tiny-sd1", TEXT, "euler", "", (EulerDiscreteScheduler, {}), dict(width=128, height=96, seed=7)),
-    "sd1-euler-karras": ("tiny-sd1", TEXT, "euler", "karras", (EulerDiscreteScheduler, dict(use_karras_sigmas=True)), {}),
-    "sd1-euler-a": ("tiny-sd1", TEXT, "euler_a", "", (EulerAncestralDiscreteScheduler, {}), dict(width=72, seed=3)),
-    "sd1-heun": ("tiny-sd1", TEXT, "heun", "", (HeunDiscreteScheduler, {}), dict(steps=6)),
-    "sd1-dpmpp2m": ("tiny-sd1", TEXT, "dpm++2m", "", (DPMSolverMultistepScheduler, {}), dict(height=88)),
-    "sd1-dpmpp2m-karras": ("tiny-sd1", TEXT, "dpm++2m", "karras", (DPMSolverMultistepScheduler, dict(use_karras_sigmas=True)), {}),
-    "sd1-unipc": ("tiny-sd1", TEXT, "unipc", "", (UniPCMultistepScheduler, {}), {}),
-    "sd1-ddim": ("tiny-sd1", TEXT, "ddim", "", (DDIMScheduler, NO_CLIP), dict(negative="", cfg=4.0)),
-    "sd1-ddim-eta": ("tiny-sd1", TEXT, "ddim", "", (DDIMScheduler, NO_CLIP), dict(eta=0.7)),
-    "sd1-rescale": ("tiny-sd1", TEXT, "euler", "", (EulerDiscreteScheduler, {}), dict(rescale=0.7)),
-    "sd1-batch": ("tiny-sd1", TEXT, "ddim", "", (DDIMScheduler, NO_CLIP), dict(batch=2, seed=40)),
-    "sd1-unguided": ("tiny-sd1", TEXT, "euler", "", (EulerDiscreteScheduler, {}), dict(cfg=1.0)),
-    "sd1-clip-skip": ("tiny-sd1", TEXT, "ddim", "", (DDIMScheduler, NO_CLIP), dict(clip_skip=1)),
-    "sd1-truncate": ("tiny-sd1", TEXT, "ddim", "", (DDIMScheduler, NO_CLIP), dict(prompt=LONG)),
-    "sd2-default": ("tiny-sd2", TEXT, "", "", None, {}),
-    "sd2-euler": ("tiny-sd2", TEXT, "euler", "", (EulerDiscreteScheduler, {}), dict(width=96, height=72)),
-    "sd2-dpmpp2m-rescale": ("tiny-sd2", TEXT, "dpm++2m", "", (DPMSolverMultistepScheduler, {}), dict(rescale=0.5)),
-    "sd1-image-ddim": ("tiny-sd1", IMAGE, "ddim", "", (DDIMScheduler, NO_CLIP), dict(strength=0.6)),
-    "sd1-image-euler": ("tiny-sd1", IMAGE, "euler", "", (EulerDiscreteScheduler, {}), dict(strength=0.75, batch=2)),
-    "sd1-image-dpmpp2m": ("tiny-sd1", IMAGE, "dpm++2m", "", (DPMSolverMultistepScheduler, {}), dict(strength=0.5)),
-    "sd2-image-ddim": ("tiny-sd2", IMAGE, "", "", None, dict(strength=0.8)),
-    "sd1-paint-default": ("tiny-sd1", PAINT, "", "", None, dict(strength=1.0)),
-    "sd1-paint-ddim": ("tiny-sd1", PAINT, "ddim", "", (DDIMScheduler, NO_CLIP), dict(strength=1.0, width=64, height=80)),
-    "sd1-paint-euler": ("tiny-sd1", PAINT, "euler", "", (EulerDiscreteScheduler, {}), dict(strength=0.7)),
-    "sd2-paint-ddim": ("tiny-sd2", PAINT, "", "", None, dict(strength=0.9, batch=2)),
-    "inpaint-default": ("tiny-sd1-inpaint", PAINT, "", "", None, dict(strength=1.0)),
-    "inpaint-euler": ("tiny-sd1-inpaint", PAINT, "euler", "", (EulerDiscreteScheduler, {}), dict(strength=0.8)),
-    "inpaint-ddim-batch": ("tiny-sd1-inpaint", PAINT, "ddim", "", (DDIMScheduler, NO_CLIP), dict(strength=1.0, batch=2)),
+    "sd1-default": ("tiny-sd1", TEXT, "", None, {}),
+    "sd1-euler": ("tiny-sd1", TEXT, "euler", (EulerDiscreteScheduler, {}), dict(width=128, height=96, seed=7)),
+    "sd1-euler-karras": ("tiny-sd1", TEXT, "", (EulerDiscreteScheduler, dict(use_karras_sigmas=True)), {}),
+    "sd1-euler-a": ("tiny-sd1", TEXT, "euler_a", (EulerAncestralDiscreteScheduler, {}), dict(width=72, seed=3)),
+    "sd1-heun": ("tiny-sd1", TEXT, "heun", (HeunDiscreteScheduler, {}), dict(steps=6)),
+    "sd1-dpmpp2m": ("tiny-sd1", TEXT, "dpm++2m", (DPMSolverMultistepScheduler, {}), dict(height=88)),
+    "sd1-dpmpp2m-karras": ("tiny-sd1", TEXT, "", (DPMSolverMultistepScheduler, dict(use_karras_sigmas=True)), {}),
+    "sd1-unipc": ("tiny-sd1", TEXT, "unipc", (UniPCMultistepScheduler, {}), {}),
+    "sd1-ddim": ("tiny-sd1", TEXT, "ddim", (DDIMScheduler, NO_CLIP), dict(negative="", cfg=4.0)),
+    "sd1-ddim-eta": ("tiny-sd1", TEXT, "ddim", (DDIMScheduler, NO_CLIP), dict(eta=0.7)),
+    "sd1-rescale": ("tiny-sd1", TEXT, "euler", (EulerDiscreteScheduler, {}), dict(rescale=0.7)),
+    "sd1-batch": ("tiny-sd1", TEXT, "ddim", (DDIMScheduler, NO_CLIP), dict(batch=2, seed=40)),
+    "sd1-unguided": ("tiny-sd1", TEXT, "euler", (EulerDiscreteScheduler, {}), dict(cfg=1.0)),
+    "sd1-clip-skip": ("tiny-sd1", TEXT, "ddim", (DDIMScheduler, NO_CLIP), dict(clip_skip=1)),
+    "sd1-truncate": ("tiny-sd1", TEXT, "ddim", (DDIMScheduler, NO_CLIP), dict(prompt=LONG)),
+    "sd2-default": ("tiny-sd2", TEXT, "", None, {}),
+    "sd2-euler": ("tiny-sd2", TEXT, "euler", (EulerDiscreteScheduler, {}), dict(width=96, height=72)),
+    "sd2-dpmpp2m-rescale": ("tiny-sd2", TEXT, "dpm++2m", (DPMSolverMultistepScheduler, {}), dict(rescale=0.5)),
+    "sd1-image-ddim": ("tiny-sd1", IMAGE, "ddim", (DDIMScheduler, NO_CLIP), dict(strength=0.6)),
+    "sd1-image-euler": ("tiny-sd1", IMAGE, "euler", (EulerDiscreteScheduler, {}), dict(strength=0.75, batch=2)),
+    "sd1-image-dpmpp2m": ("tiny-sd1", IMAGE, "dpm++2m", (DPMSolverMultistepScheduler, {}), dict(strength=0.5)),
+    "sd2-image-ddim": ("tiny-sd2", IMAGE, "", None, dict(strength=0.8)),
+    "sd1-paint-default": ("tiny-sd1", PAINT, "", None, dict(strength=1.0)),
+    "sd1-paint-ddim": ("tiny-sd1", PAINT, "ddim", (DDIMScheduler, NO_CLIP), dict(strength=1.0, width=64, height=80)),
+    "sd1-paint-euler": ("tiny-sd1", PAINT, "euler", (EulerDiscreteScheduler, {}), dict(strength=0.7)),
+    "sd2-paint-ddim": ("tiny-sd2", PAINT, "", None, dict(strength=0.9, batch=2)),
+    "inpaint-default": ("tiny-sd1-inpaint", PAINT, "", None, dict(strength=1.0)),
+    "inpaint-euler": ("tiny-sd1-inpaint", PAINT, "euler", (EulerDiscreteScheduler, {}), dict(strength=0.8)),
+    "inpaint-ddim-batch": ("tiny-sd1-inpaint", PAINT, "ddim", (DDIMScheduler, NO_CLIP), dict(strength=1.0, batch=2)),
 }
 DEFAULTS = dict(prompt=PROMPT, negative=NEGATIVE, width=64, height=64, steps=8, cfg=7.5, rescale=0.0, seed=1, batch=1,
                 eta=None, clip_skip=None, strength=1.0)
@@ -76,6 +77,17 @@ def pictures():
     picture = Image.fromarray(np.clip(127 + 90 * waves + noise, 0, 255).astype(np.uint8))
     mask = Image.fromarray((((x - 60) ** 2 + (y - 30) ** 2 < 600) * 255).astype(np.uint8))
     return picture, mask
+
+
+def embeddings():
+    """One textual-inversion embedding as AUTOMATIC1111 (.pt, .safetensors) and diffusers (.bin) store it."""
+    folder = OUT / "embeddings"
+    folder.mkdir(exist_ok=True)
+    vectors = torch.randn(2, 8, generator=torch.Generator().manual_seed(21))
+    torch.save({"string_to_token": {"*": 265}, "string_to_param": {"*": torch.nn.Parameter(vectors)}, "name": "webui",
+                "step": 500, "sd_checkpoint": None, "sd_checkpoint_name": None}, folder / "webui.pt")
+    save_file({"emb_params": vectors}, folder / "webui.safetensors")
+    torch.save({"<any>": vectors}, folder / "diffusers.bin")
 
 
 def load(folder):
@@ -95,7 +107,7 @@ def load(folder):
 
 
 def run(name, parts, picture, mask):
-    _, kind, _, _, scheduler, changes = CASES[name]
+    _, kind, _, scheduler, changes = CASES[name]
     a = DEFAULTS | changes
     if scheduler:
         options = dict(scheduler[1])
@@ -141,6 +153,7 @@ def main():
     picture, mask = pictures()
     picture.save(OUT / "picture.png")
     mask.save(OUT / "mask.png")
+    embeddings()
     target = OUT / "pictures.safetensors"
     tensors = load_file(target) if target.exists() and len(names) < len(CASES) else {}
     parts = {}
@@ -153,10 +166,14 @@ def main():
             print(name, float(tensors[name + ".latents"].std()), tensors[name + ".images"].float().std().item())
     save_file(tensors, target)
     cases = []
-    for name, (folder, kind, sampler, scheduler, _, changes) in CASES.items():
+    for name, (folder, kind, sampler, scheduler, changes) in CASES.items():
         a = DEFAULTS | changes
         mode = {TEXT: "text", IMAGE: "image", PAINT: "paint"}[kind]
-        cases.append(dict(name=name, model=folder, mode=mode, sampler=sampler, scheduler=scheduler, **a))
+        case = dict(name=name, model=folder, mode=mode, sampler=sampler, **a)
+        if scheduler and not sampler:
+            config = json.loads((MODELS / folder / "scheduler" / "scheduler_config.json").read_text())
+            case["scheduler_config"] = scheduler[0].from_config(config, **scheduler[1]).to_json_string()
+        cases.append(case)
     manifest = {"generator": "tools/golden/pipelines.py", "torch": torch.__version__,
                 "diffusers": diffusers.__version__, "transformers": transformers.__version__, "cases": cases}
     (OUT / "pipelines.json").write_text(json.dumps(manifest, indent=1) + "\n")
