@@ -1,7 +1,9 @@
 #include "sinopia/models/checkpoint/variants.h"
 
 #include <filesystem>
+#include <fstream>
 
+#include <nlohmann/json.hpp>
 #include <unistd.h>
 
 #include "sinopia/models/checkpoint/folder.h"
@@ -152,6 +154,26 @@ TEST(Variants, AreWrittenWithTheShapesThatOthersExpect) {
   EXPECT_EQ(sd1.tensors.at(unet + "input_blocks.3.0.skip_connection.weight").shape(), (Shape{64, 32, 1, 1}));
   EXPECT_EQ(sd1.tensors.at("first_stage_model.quant_conv.weight").shape(), (Shape{8, 8, 1, 1}));
   EXPECT_EQ(sd1.tensors.at("first_stage_model.decoder.mid.attn_1.q.weight").shape(), (Shape{32, 32, 1, 1}));
+}
+
+template <class Model, class Config>
+void expect_size(const nlohmann::json& want, const Config& config, const char* name) {
+  ParameterShapes shapes;
+  Model(Scope(shapes), config);
+  int64_t count = 0;
+  for (const auto& [key, shape] : shapes.shapes()) count += shape.numel();
+  EXPECT_EQ(count, want.at(name).at("parameters").get<int64_t>()) << name;
+  EXPECT_EQ(shapes.shapes().size(), want.at(name).at("tensors").get<size_t>()) << name;
+}
+
+TEST(Variants, NamedConfigsHaveTheSizesOfTheRealModels) {
+  std::ifstream file(golden_path("manifest.json"));
+  const nlohmann::json want = nlohmann::json::parse(file).at("sizes of the real models");
+  for (const char* name : {"sd1", "sdxl", "x4-upscaler"}) expect_size<UNet>(want, unet_config(name), name);
+  for (const char* name : {"clip-vit-l", "openclip-vit-h"}) {
+    expect_size<ClipTextModel>(want, clip_text_config(name), name);
+  }
+  expect_size<AutoencoderKL>(want, autoencoder_config("sd"), "vae");
 }
 
 INSTANTIATE_TEST_SUITE_P(Rows, EveryVariant,
