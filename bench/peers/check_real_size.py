@@ -45,8 +45,8 @@ def paint(given, model, common, case, folder):
     started = []
     command = [str(given.binary), "generate", "-m", str(model), "-p", common["prompt"],
                "-n", common["negative_prompt"], "-W", str(case["size"]), "-H", str(case["size"]),
-               "--steps", str(case["steps"]), "--cfg-scale", str(common["cfg_scale"]), "-s", str(case["seed"]), *sampler,
-               "--rng", "cpu", "-t", str(given.threads), "-o", str(picture), "--latent", str(latent),
+               "--steps", str(case["steps"]), "--cfg-scale", str(common["cfg_scale"]), "-s", str(case["seed"]),
+               *sampler, "--rng", "cpu", "-t", str(given.threads), "-o", str(picture), "--latent", str(latent),
                "--json", str(report)]
     _, _, _, memory = peers.execute(
         command, given.threads, folder / "log",

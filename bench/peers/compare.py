@@ -134,8 +134,8 @@ def main():
                 raise SystemExit(f"compare.py: {peer.name}: {failure}") from None
             runs[peer.name].append(run)
             print(f"round {i + 1}: {peer.name}: steps {' '.join(f'{s:.2f}' for s in run.steps)}, decode "
-                  f"{run.decode:.2f}, wall {run.wall:.2f} s; of processor time {' '.join(f'{s:.2f}' for s in run.steps_cpu)}, "
-                  f"{run.decode_cpu:.2f}, {run.cpu:.2f} s", flush=True)
+                  f"{run.decode:.2f}, wall {run.wall:.2f} s; of processor time "
+                  f"{' '.join(f'{s:.2f}' for s in run.steps_cpu)}, {run.decode_cpu:.2f}, {run.cpu:.2f} s", flush=True)
     results = {name: summary(r) for name, r in runs.items()}
     table(results)
 
@@ -144,8 +144,8 @@ def main():
     if differences:
         print(f"\nthe pictures beside that of {reference}, in 1/255:")
         for name, d in differences.items():
-            print(f"  {name}: {d['mean']:.3f} on the mean, {d['max']} at most, {100 * d['within_1']:.2f} % of the pixels "
-                  "within 1")
+            print(f"  {name}: {d['mean']:.3f} on the mean, {d['max']} at most, {100 * d['within_1']:.2f} % of the "
+                  "pixels within 1")
     print("\n" + "\n".join(f"{name}: {s['version']}" for name, s in results.items()))
     if given.json:
         given.json.write_text(json.dumps(

@@ -68,7 +68,8 @@ def main():
     picture.save(options.picture)
 
     begins = [times for name, *times in events if name == "unet.begin"]
-    decode_begin, decode_end = ([times for name, *times in events if name == f"decode.{end}"][0] for end in ("begin", "end"))
+    decode_begin = next(times for name, *times in events if name == "decode.begin")
+    decode_end = next(times for name, *times in events if name == "decode.end")
     marks = begins + [decode_begin]
     steps, steps_cpu = ([after[i] - before[i] for before, after in zip(marks, marks[1:])] for i in (0, 1))
     with open("/proc/self/status") as f:
@@ -78,8 +79,8 @@ def main():
         "loaded": loaded, "first_step_begin": begins[0][0] if not options.compile else None,
         "compile_seconds": warm - loaded if options.compile else None,
         "text_seconds": begins[0][0] - generate_begin, "steps": steps, "steps_cpu": steps_cpu,
-        "decode": decode_end[0] - decode_begin[0], "decode_cpu": decode_end[1] - decode_begin[1], "resident_bytes": resident, "threads": torch.get_num_threads(),
-        "isa": torch.backends.cpu.get_cpu_capability(),
+        "decode": decode_end[0] - decode_begin[0], "decode_cpu": decode_end[1] - decode_begin[1],
+        "resident_bytes": resident, "threads": torch.get_num_threads(), "isa": torch.backends.cpu.get_cpu_capability(),
     }
     with open(options.report, "w") as f:
         json.dump(report, f)

@@ -102,7 +102,8 @@ class PythonPeer:
         self.name, self.script, self.flags = name, script, flags
 
     def run(self, work, folder):
-        work_file, report_file, picture = folder / "work.json", folder / f"{self.name}.json", folder / f"{self.name}.png"
+        work_file, report_file = folder / "work.json", folder / f"{self.name}.json"
+        picture = folder / f"{self.name}.png"
         work_file.write_text(json.dumps(dataclasses.asdict(work)))
         command = [sys.executable, "-W", "ignore", str(HERE / self.script), "--work", str(work_file),
                    "--report", str(report_file), "--picture", str(picture), *self.flags]
@@ -110,8 +111,8 @@ class PythonPeer:
         begin, wall, cpu, memory = execute(command, work.threads, folder / f"{self.name}.log")
         report = json.loads(report_file.read_text())
         first = report["first_step_begin"]
-        return Run(report["version"], report["steps"], report["steps_cpu"], report["decode"], report["decode_cpu"], wall,
-                   cpu, memory, first - begin if first else None, report.get("compile_seconds"), str(picture),
+        return Run(report["version"], report["steps"], report["steps_cpu"], report["decode"], report["decode_cpu"],
+                   wall, cpu, memory, first - begin if first else None, report.get("compile_seconds"), str(picture),
                    (before, os.getloadavg()[0]))
 
 

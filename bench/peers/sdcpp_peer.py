@@ -1,7 +1,8 @@
-"""One picture by stable-diffusion.cpp through its Python package, in a process of its own; times go to --report as JSON.
+"""One picture by stable-diffusion.cpp through its Python package, in a process of its own.
 
-The times are those of its own log lines and of its progress callback. Noise is drawn as torch's CPU generator does, so
-that the seed means the same picture. --flash: its flash attention in the UNet, which changes memory and speed.
+Times go to --report as JSON. They are taken at its own log lines and in its progress callback. Noise is drawn as
+torch's CPU generator does, so that the seed means the same picture.
+--flash: with its flash attention in the UNet, which changes memory and speed.
 """
 
 import argparse
