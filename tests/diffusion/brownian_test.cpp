@@ -11,7 +11,7 @@ namespace {
 
 TEST(BrownianNoise, IsThatOfTorchsde) {
   const TensorFile& golden = golden_file("brownian");
-  const std::vector<std::pair<double, double>> pairs = golden_json(golden, "pairs");
+  const std::vector<std::pair<double, double>> pairs = golden_cases(golden).at("pairs");
   for (const uint64_t seed :
        {uint64_t{0}, uint64_t{1234}, (uint64_t{1} << 31) + 9, (uint64_t{1} << 40) + 3}) {
     // The second image must not change the first.

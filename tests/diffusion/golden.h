@@ -16,8 +16,9 @@ inline const TensorFile& golden_file(const std::string& name) {
   return files[name] = read_safetensors(SINOPIA_TEST_DATA "/diffusion/" + name + ".safetensors");
 }
 
-inline nlohmann::json golden_json(const TensorFile& file, const std::string& key) {
-  return nlohmann::json::parse(file.metadata.at(key));
+/// What the generator noted about each case.
+inline nlohmann::json golden_cases(const TensorFile& file) {
+  return nlohmann::json::parse(file.metadata.at("cases"));
 }
 
 }  // namespace sinopia

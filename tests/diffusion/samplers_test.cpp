@@ -44,7 +44,7 @@ class SamplerGolden : public testing::TestWithParam<std::string> {};
 TEST_P(SamplerGolden, FollowsTheReference) {
   const TensorFile& golden = golden_file("samplers");
   const std::string name = GetParam();
-  const nlohmann::json options = golden_json(golden, name);
+  const nlohmann::json options = golden_cases(golden).at(name);
   const auto levels = golden.tensors.at(name + ".sigmas").values<double>();
   Sigmas sigmas(levels.begin(), levels.end());
   NoiseSchedule schedule({});
@@ -85,13 +85,14 @@ TEST_P(SamplerGolden, FollowsTheReference) {
   EXPECT_LT(worst, 1e-4);
 }
 
-std::vector<std::string> golden_cases() {
+std::vector<std::string> case_names() {
+  const nlohmann::json cases = golden_cases(golden_file("samplers"));
   std::vector<std::string> names;
-  for (const auto& [name, text] : golden_file("samplers").metadata) names.push_back(name);
+  for (const auto& [name, options] : cases.items()) names.push_back(name);
   return names;
 }
 
-INSTANTIATE_TEST_SUITE_P(All, SamplerGolden, testing::ValuesIn(golden_cases()), PrintName());
+INSTANTIATE_TEST_SUITE_P(All, SamplerGolden, testing::ValuesIn(case_names()), PrintName());
 
 // Data N(0, 0.5^2): the posterior mean is linear, and along the probability flow x grows as sqrt(0.25 +
 // sigma^2).

@@ -16,7 +16,7 @@ TEST(NoiseSchedule, HasDiffusersAlphas) {
   const TensorFile& golden = golden_file("schedules");
   for (const char* name : {"scaled_linear", "linear", "cosine", "zero_snr", "trained", "short"}) {
     const std::string key = std::string("schedule.") + name;
-    SchedulerConfig config = parse_scheduler_config(golden.metadata.at(key));
+    SchedulerConfig config = parse_scheduler_config(golden_cases(golden).at(key).dump());
     if (config.schedule.beta_schedule == BetaSchedule::Trained) config.schedule.train_steps = 4;
     const NoiseSchedule schedule(config.schedule);
     const auto expected = golden.tensors.at(key).values<float>();
@@ -67,11 +67,12 @@ TEST(NoiseSchedule, RefusesBadConfigs) {
 
 TEST(PlanForScheduler, VisitsDiffusersTimestepsAndSigmas) {
   const TensorFile& golden = golden_file("schedules");
-  const std::vector<int> all_steps = golden_json(golden, "steps");
+  const std::vector<int> all_steps = golden_cases(golden).at("steps");
+  const nlohmann::json noted = golden_cases(golden);
   int cases = 0;
-  for (; golden.metadata.contains("case." + std::to_string(cases)); ++cases) {
+  for (; noted.contains("case." + std::to_string(cases)); ++cases) {
     const std::string key = "case." + std::to_string(cases);
-    const std::string& text = golden.metadata.at(key);
+    const std::string text = noted.at(key).dump();
     const SchedulerConfig config = parse_scheduler_config(text);
     const NoiseSchedule schedule(config.schedule);
     const auto timesteps = golden.tensors.at(key + ".timesteps").values<float>();
@@ -162,7 +163,7 @@ TEST(PlanForScheduler, RefusesWhatItDoesNotKnow) {
 
 TEST(SigmaSchedules, AreThoseOfKDiffusionAndComfyUi) {
   const TensorFile& golden = golden_file("schedules");
-  const std::vector<int> all_steps = golden_json(golden, "steps");
+  const std::vector<int> all_steps = golden_cases(golden).at("steps");
   const NoiseSchedule schedule({});
   int compared = 0;
   for (const SigmaScheduleInfo& info : sigma_schedules()) {

@@ -8,6 +8,7 @@ import torch
 from safetensors.numpy import save_file
 
 from k_diffusion_sampling import sampling
+from manifest import note
 
 GOLDEN = pathlib.Path(__file__).resolve().parents[2] / "tests/golden/diffusion"
 PAIRS = [(14.6146, 10.25), (10.25, 3.0), (3.0, 2.875), (2.875, 0.1234567), (0.1234567, 0.0292), (5.5, 5.5001),
@@ -22,8 +23,10 @@ def main():
         drawn = [noise(torch.tensor(a), torch.tensor(b)) for a, b in PAIRS]
         out[f"noise.{seed}"] = np.ascontiguousarray(torch.cat(drawn).permute(0, 2, 3, 1).numpy())
     path = GOLDEN / "brownian.safetensors"
-    save_file(out, path, {"pairs": json.dumps(PAIRS)})
+    save_file(out, path, {"cases": json.dumps({"pairs": PAIRS})})
     path.chmod(0o644)
+    note(path, "brownian.py", ["k-diffusion", "torchsde", "torch", "numpy"], "in the names of the tensors",
+         "float32 rounding of sums of the path's size, over the root of the distance")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import torch
 from safetensors.numpy import save_file
 
 from k_diffusion_sampling import sampling
+from manifest import note
 
 GOLDEN = pathlib.Path(__file__).resolve().parents[2] / "tests/golden/diffusion"
 M, S, N = 0.8, 0.3, 60
@@ -155,7 +156,7 @@ CASES = {
 
 
 def main():
-    out, metadata = {}, {}
+    out, cases = {}, {}
     for name, (function, reference, options) in CASES.items():
         x, sigmas, noise, xs = function(reference, **options)
         out[f"{name}.x"] = x.numpy()
@@ -164,13 +165,15 @@ def main():
             out[f"{name}.noise"] = torch.stack(noise).numpy()
         out[f"{name}.steps"] = torch.stack(xs).float().numpy()
         step = options.get("step_options", {})
-        metadata[name] = json.dumps({
+        cases[name] = {
             "reference": reference, "order": options.get("solver_order"),
             "eta": options.get("eta", step.get("eta")), "s_noise": options.get("s_noise", 1.0),
-            "s_churn": options.get("churn", 0.0)})
+            "s_churn": options.get("churn", 0.0)}
     path = GOLDEN / "samplers.safetensors"
-    save_file({k: np.ascontiguousarray(v) for k, v in out.items()}, path, metadata)
+    save_file({k: np.ascontiguousarray(v) for k, v in out.items()}, path, {"cases": json.dumps(cases)})
     path.chmod(0o644)
+    note(path, "samplers.py", ["diffusers", "k-diffusion", "torch", "numpy", "scipy"], "99 start, 5 and 6 noise",
+         "1e-4 of the latent's scale at every step; the references compute their coefficients in float32")
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from safetensors.numpy import save_file
 from scipy import stats
 
 from k_diffusion_sampling import sampling
+from manifest import note
 
 GOLDEN = pathlib.Path(__file__).resolve().parents[2] / "tests/golden/diffusion"
 STEPS = [*range(1, 31), 37, 50, 64, 77, 100]
@@ -113,11 +114,11 @@ def comfy(table):
 
 
 def main():
-    out, metadata = {}, {"steps": json.dumps(STEPS)}
+    out, cases = {}, {"steps": STEPS}
     for index, (name, options) in enumerate(CASES):
         scheduler = getattr(diffusers, name)(**options)
         results = [r for r in (visited(scheduler, name, n) for n in STEPS) if r is not None]
-        metadata[f"case.{index}"] = json.dumps({"_class_name": name, **options})
+        cases[f"case.{index}"] = {"_class_name": name, **options}
         out[f"case.{index}.timesteps"] = np.concatenate([r[0] for r in results])
         out[f"case.{index}.sigmas"] = np.concatenate([r[1] for r in results])
         noise_scale = []
@@ -132,7 +133,7 @@ def main():
         "short": dict(SD, num_train_timesteps=7),
     }.items():
         scheduler = diffusers.EulerDiscreteScheduler(**options)
-        metadata[f"schedule.{name}"] = json.dumps({"_class_name": "EulerDiscreteScheduler", **options})
+        cases[f"schedule.{name}"] = {"_class_name": "EulerDiscreteScheduler", **options}
         out[f"schedule.{name}"] = scheduler.alphas_cumprod.numpy()
 
     table = ((1 - diffusers.DDIMScheduler(**SD).alphas_cumprod.double()) /
@@ -149,8 +150,10 @@ def main():
         out[f"beta_quantile.{a}.{b}"] = stats.beta.ppf(p, a, b)
     path = GOLDEN / "schedules.safetensors"
     small = {k: v if k.startswith("beta") else v.astype(np.float32) for k, v in out.items()}
-    save_file({k: np.ascontiguousarray(v) for k, v in small.items()}, path, metadata)
+    save_file({k: np.ascontiguousarray(v) for k, v in small.items()}, path, {"cases": json.dumps(cases)})
     path.chmod(0o644)
+    note(path, "schedules.py", ["diffusers", "k-diffusion", "torch", "numpy", "scipy"], "none",
+         "float32 rounding; see the test for the places where the references themselves round")
 
 
 if __name__ == "__main__":
