@@ -87,9 +87,8 @@ TEST(Chunks, PadAfterTheFirstEosOfThePromptItself) {
   EXPECT_EQ(chunks(prompt)[0].ids[3], kB);
   ChunkOptions options;
   options.padding = 0;
-  EXPECT_THAT(std::vector<int32_t>(chunks(prompt, {}, options)[0].ids.begin() + 1,
-                                   chunks(prompt, {}, options)[0].ids.begin() + 5),
-              ElementsAre(kA, kEos, 0, 0));
+  const Ids ids = chunks(prompt, {}, options)[0].ids;
+  EXPECT_THAT(Ids(ids.begin() + 1, ids.begin() + 5), ElementsAre(kA, kEos, 0, 0));
 }
 
 TEST(Chunks, CutAfterANearComma) {
