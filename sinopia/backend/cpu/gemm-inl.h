@@ -79,21 +79,19 @@ HWY_INLINE void MicroTile(const float* const* rows, int64_t rows_step, int64_t s
   using V = hn::Vec<F32>;
   const size_t lanes = hn::Lanes(d);
   V sum[kRows][kVectors];
-  const auto each = [&](const auto& body) HWY_ATTR {
 #pragma GCC unroll 16
-    for (int i = 0; i < kRows; ++i) {
+  for (int i = 0; i < kRows; ++i) {
 #pragma GCC unroll 16
-      for (int j = 0; j < kVectors; ++j) body(i, j);
-    }
-  };
+    for (int j = 0; j < kVectors; ++j) sum[i][j] = hn::Zero(d);
+  }
 #pragma GCC unroll 16
   for (int i = 0; i < kRows; ++i) hwy::Prefetch(out + i * out_stride);
-  each([&](int i, int j) HWY_ATTR { sum[i][j] = hn::Zero(d); });
   for (int64_t s = 0; s < segments; ++s) {
     const float* row[kRows];
 #pragma GCC unroll 16
     for (int i = 0; i < kRows; ++i) row[i] = rows[s * rows_step + i];
-    const auto step = [&](int64_t k) HWY_ATTR {
+#pragma GCC unroll 2
+    for (int64_t k = 0; k < length; ++k) {
       V b[kVectors];
 #pragma GCC unroll 16
       for (int j = 0; j < kVectors; ++j) b[j] = hn::Load(d, panel + j * lanes);
@@ -104,30 +102,43 @@ HWY_INLINE void MicroTile(const float* const* rows, int64_t rows_step, int64_t s
 #pragma GCC unroll 16
         for (int j = 0; j < kVectors; ++j) sum[i][j] = hn::MulAdd(a, b[j], sum[i][j]);
       }
-    };
-    int64_t k = 0;
-    for (; k + 2 <= length; k += 2) {
-      step(k);
-      step(k + 1);
     }
-    if (k < length) step(k);
   }
   if (end.accumulate) {
-    each([&](int i, int j)
-             HWY_ATTR { sum[i][j] = hn::Add(hn::LoadU(d, out + i * out_stride + j * lanes), sum[i][j]); });
+#pragma GCC unroll 16
+    for (int i = 0; i < kRows; ++i) {
+#pragma GCC unroll 16
+      for (int j = 0; j < kVectors; ++j)
+        sum[i][j] = hn::Add(hn::LoadU(d, out + i * out_stride + j * lanes), sum[i][j]);
+    }
   }
   if (end.alpha != 1) {
     const V alpha = hn::Set(d, end.alpha);
-    each([&](int i, int j) HWY_ATTR { sum[i][j] = hn::Mul(sum[i][j], alpha); });
+#pragma GCC unroll 16
+    for (int i = 0; i < kRows; ++i) {
+#pragma GCC unroll 16
+      for (int j = 0; j < kVectors; ++j) sum[i][j] = hn::Mul(sum[i][j], alpha);
+    }
   }
   if (end.bias) {
-    each([&](int i, int j) HWY_ATTR { sum[i][j] = hn::Add(sum[i][j], hn::LoadU(d, end.bias + j * lanes)); });
+#pragma GCC unroll 16
+    for (int i = 0; i < kRows; ++i) {
+#pragma GCC unroll 16
+      for (int j = 0; j < kVectors; ++j) sum[i][j] = hn::Add(sum[i][j], hn::LoadU(d, end.bias + j * lanes));
+    }
   }
   if (end.add[0]) {
-    each([&](int i, int j)
-             HWY_ATTR { sum[i][j] = hn::Add(sum[i][j], hn::LoadU(d, end.add[i] + j * lanes)); });
+#pragma GCC unroll 16
+    for (int i = 0; i < kRows; ++i) {
+#pragma GCC unroll 16
+      for (int j = 0; j < kVectors; ++j) sum[i][j] = hn::Add(sum[i][j], hn::LoadU(d, end.add[i] + j * lanes));
+    }
   }
-  each([&](int i, int j) HWY_ATTR { hn::StoreU(sum[i][j], d, out + i * out_stride + j * lanes); });
+#pragma GCC unroll 16
+  for (int i = 0; i < kRows; ++i) {
+#pragma GCC unroll 16
+    for (int j = 0; j < kVectors; ++j) hn::StoreU(sum[i][j], d, out + i * out_stride + j * lanes);
+  }
 }
 
 }  // namespace HWY_NAMESPACE

@@ -12,6 +12,7 @@
 #include "sinopia/backend/cpu/gemm-inl.h"
 #include "sinopia/backend/cpu/gemm_plan.h"
 #include "sinopia/backend/cpu/math-inl.h"
+#include "sinopia/backend/cpu/scratch.h"
 #include "sinopia/base/threads.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -79,6 +80,9 @@ HWY_INLINE void PrefetchShare(const float* panel, int64_t size, int64_t share, i
   for (int64_t i = share * each; i < std::min(size, (share + 1) * each); i += kLine) hwy::Prefetch(panel + i);
 }
 
+// A copy of rows pays if that many panels use it.
+constexpr int64_t kCopyPanels = 8;
+
 /// Rows [row0, row0 + rows) times panels [panel0, panel1), for the blocks [first, last) of K.
 void MultiplyBlock(const GemmProblem& p, const std::vector<BlockK>& blocks, int64_t first, int64_t last,
                    const float* packed, const float* zeros, int64_t row0, int64_t rows, int64_t panel0,
@@ -87,11 +91,14 @@ void MultiplyBlock(const GemmProblem& p, const std::vector<BlockK>& blocks, int6
   const auto lanes = static_cast<int64_t>(hn::Lanes(d));
   const int64_t width = TileColumns(), panels = divide_up(p.n, width);
   const int64_t tiles = divide_up(rows, kTileRows), step = tiles * kTileRows;
+  const int64_t channels = p.patches ? p.patches->channels : p.k;
   RowPointers pointers(p, zeros, row0, rows, step);
   HWY_ALIGN float tile[kTileRows * kMaxTileColumns];
   for (int64_t b = first; b < last; ++b) {
     const BlockK& block = blocks[b];
-    const float* const* runs = pointers.find(block);
+    const bool copies = block.length < channels && panel1 - panel0 >= kCopyPanels;
+    const float* const* runs =
+        copies ? pointers.copy(block, thread_scratch(rows * block.length)) : pointers.find(block);
     const bool is_first = b == 0, is_last = b + 1 == static_cast<int64_t>(blocks.size());
     for (int64_t panel = panel0; panel < panel1; ++panel) {
       const int64_t size = width * block.size(), column = panel * width;
