@@ -20,6 +20,16 @@ int complain(int code, const std::string& message) {
   return code;
 }
 
+// CLI11 would only say that a command is missing.
+void check_command(const CLI::App& app, const std::string& name) {
+  std::string known;
+  for (const CLI::App* command : app.get_subcommands({})) {
+    if (command->get_name() == name) return;
+    known += (known.empty() ? "" : ", ") + command->get_name();
+  }
+  throw UsageError(fmt::format("unknown command '{}'; known are {}", name, known));
+}
+
 int run(int argc, char** argv) {
   const Interrupt interrupt;
   set_log_sink([](LogLevel level, std::string_view message) {
@@ -31,6 +41,7 @@ int run(int argc, char** argv) {
       "sinopia");
   app.set_version_flag("--version", fmt::format("sinopia {}", version()));
   app.require_subcommand(1);
+  app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   Action action;
   add_generate(app, action, interrupt.token());
   add_replay(app, action, interrupt.token());
@@ -38,6 +49,7 @@ int run(int argc, char** argv) {
   add_convert(app, action);
   add_init(app, action);
   add_samplers(app, action);
+  if (argc > 1 && argv[1][0] != '-') check_command(app, argv[1]);
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& shown) {  // --help, --version

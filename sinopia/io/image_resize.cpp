@@ -186,8 +186,10 @@ void divide_by_alpha(Image& image) {
 }  // namespace
 
 Image resize(const Image& image, int width, int height, Resampling resampling) {
-  // Pillow runs along y first where that leaves less to do for the second pass (since its version 13).
-  const bool columns_first = width > image.width && height < image.height;
+  // Since its version 13 Pillow runs along y first where that takes away more than twice as many rows as
+  // columns.
+  const bool columns_first =
+      height < image.height && int64_t{image.height} - height > 2 * (int64_t{image.width} - width);
   SINOPIA_CHECK(width > 0 && height > 0 && int64_t{width} * height <= kMaxImagePixels, InvalidArgument,
                 "[resize] expected sides from 1 and at most {} pixels, got {}x{}", kMaxImagePixels + 0, width,
                 height);

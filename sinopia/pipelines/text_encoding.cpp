@@ -162,7 +162,10 @@ std::vector<EncodedPrompt> TextEncoding::encode_positive(std::string_view prompt
 }
 
 EncodedPrompt TextEncoding::encode_negative(std::string_view prompt, int steps, const TextOptions& options) {
-  return encode_schedule(options.truncate ? std::string(prompt) : strip_comments(prompt), steps, options);
+  if (!options.truncate) return encode_schedule(strip_comments(prompt), steps, options);
+  TextOptions unskipped = options;
+  unskipped.clip_skip = 0;
+  return encode_schedule(prompt, steps, unskipped);
 }
 
 }  // namespace sinopia

@@ -56,7 +56,8 @@ class TextEncoding {
   /// finite.
   std::vector<EncodedPrompt> encode_positive(std::string_view prompt, int steps, const TextOptions& options);
 
-  /// A negative prompt: schedules and attention, but no AND and no extra networks.
+  /// A negative prompt: schedules and attention, but no AND and no extra networks. With `truncate` the clip
+  /// skip is for the positive prompt alone, as diffusers has it.
   EncodedPrompt encode_negative(std::string_view prompt, int steps, const TextOptions& options);
 
   /// How many chunks of 75 tokens a text without schedules takes.

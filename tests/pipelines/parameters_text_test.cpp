@@ -18,8 +18,8 @@ TEST(ParametersText, IsWrittenAsAutomatic1111Does) {
             "a fox\nNegative prompt: blurry\nSteps: 20, Sampler: Euler a, Seed: 1");
   EXPECT_EQ(format_parameters({"a fox", "", kSettings}), "a fox\nSteps: 20, Sampler: Euler a, Seed: 1");
   EXPECT_EQ(
-      format_parameters({"x", "", {{"A b", "1,2"}, {"C", "d:e"}, {"F", "g\nh \"i\""}, {"J", "k \"l\""}}}),
-      "x\nA b: \"1,2\", C: \"d:e\", F: \"g\\nh \\\"i\\\"\", J: k \"l\"");
+      format_parameters({"x", "", {{"A b", "1,2"}, {"Cc", "d:e"}, {"Ff", "g\nh \"i\""}, {"Jj", "k \"l\""}}}),
+      "x\nA b: \"1,2\", Cc: \"d:e\", Ff: \"g\\nh \\\"i\\\"\", Jj: k \"l\"");
 }
 
 TEST(ParametersText, ReadsWhatAutomatic1111Writes) {
@@ -52,7 +52,7 @@ TEST(ParametersText, QuotesCountOnlyUpToACommaOrTheEnd) {
   const ParametersText read = parse_parameters("Aa: \"x\" y, Bb: \"p, q\", Cc: \"open, Dd: 4, Ee: \"\", Ff:");
   EXPECT_EQ(
       read.fields,
-      (Fields{{"Aa", "\"x\" y"}, {"Bb", "p, q"}, {"Cc", "\"open"}, {"Dd", "4"}, {"Ee", "\"\""}, {"Ff", ""}}));
+      (Fields{{"Aa", "\"x\" y"}, {"Bb", "p, q"}, {"Cc", "\"open"}, {"Dd", "4"}, {"Ee", ""}, {"Ff", ""}}));
 }
 
 TEST(ParametersText, TheLastOfEqualNamesCounts) {

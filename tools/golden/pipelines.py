@@ -90,6 +90,11 @@ def embeddings():
     torch.save({"<any>": vectors}, folder / "diffusers.bin")
 
 
+def pad_token(folder):
+    """As in the published folders of the family, and in single files."""
+    return "!" if folder == "tiny-sd2" else "<|endoftext|>"
+
+
 def load(folder):
     path = MODELS / folder
     parts = dict(
@@ -99,7 +104,7 @@ def load(folder):
     # diffusers' clip_skip looks for the final norm where transformers kept it before version 5.
     object.__setattr__(parts["text_encoder"], "text_model", parts["text_encoder"])
     tokenizer = clip_tokenizer(ROOT / "data" / "clip" / "bpe_simple_vocab_16e6.txt.gz")
-    tokenizer.pad_token = json.loads((path / "tokenizer" / "tokenizer_config.json").read_text())["pad_token"]
+    tokenizer.pad_token = pad_token(folder)
     index = json.loads((path / "model_index.json").read_text())
     scheduler = getattr(diffusers, index["scheduler"][1]).from_pretrained(path, subfolder="scheduler")
     return dict(parts, tokenizer=tokenizer, scheduler=scheduler, safety_checker=None, feature_extractor=None,
@@ -169,7 +174,7 @@ def main():
     for name, (folder, kind, sampler, scheduler, changes) in CASES.items():
         a = DEFAULTS | changes
         mode = {TEXT: "text", IMAGE: "image", PAINT: "paint"}[kind]
-        case = dict(name=name, model=folder, mode=mode, sampler=sampler, **a)
+        case = dict(name=name, model=folder, mode=mode, sampler=sampler, pad_token=pad_token(folder), **a)
         if scheduler and not sampler:
             config = json.loads((MODELS / folder / "scheduler" / "scheduler_config.json").read_text())
             case["scheduler_config"] = scheduler[0].from_config(config, **scheduler[1]).to_json_string()
