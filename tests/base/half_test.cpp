@@ -13,7 +13,8 @@ double half_value(uint16_t bits) {
   const int exponent = (bits >> 10) & 31, mantissa = bits & 1023;
   const double sign = bits & 0x8000 ? -1.0 : 1.0;
   if (exponent == 31) {
-    return mantissa ? std::numeric_limits<double>::quiet_NaN() : sign * std::numeric_limits<double>::infinity();
+    return mantissa ? std::numeric_limits<double>::quiet_NaN()
+                    : sign * std::numeric_limits<double>::infinity();
   }
   return sign * (exponent ? std::ldexp(1024 + mantissa, exponent - 25) : std::ldexp(mantissa, -24));
 }
@@ -33,7 +34,8 @@ TEST(Half, WidensEveryBitPattern) {
 
 TEST(Half, RoundsToNearestEven) {
   for (uint32_t bits = 0; bits < 0x7bff; ++bits) {
-    const double low = half_value(static_cast<uint16_t>(bits)), high = half_value(static_cast<uint16_t>(bits + 1));
+    const double low = half_value(static_cast<uint16_t>(bits)),
+                 high = half_value(static_cast<uint16_t>(bits + 1));
     const float middle = static_cast<float>((low + high) / 2);
     EXPECT_EQ(to_half(middle).bits, bits + (bits & 1));
     EXPECT_EQ(to_half(std::nextafter(middle, 0.0f)).bits, bits);
@@ -51,7 +53,7 @@ TEST(BFloat16, RoundsToNearestEven) {
     const double high = to_float(BFloat16{static_cast<uint16_t>(bits + 1)});
     const float middle = static_cast<float>((low + high) / 2);
     EXPECT_EQ(to_bfloat16(middle).bits, bits + (bits & 1));
-    EXPECT_EQ(to_bfloat16(std::nextafter(middle, 1e38f)).bits, bits + 1);
+    EXPECT_EQ(to_bfloat16(std::nextafter(middle, std::numeric_limits<float>::infinity())).bits, bits + 1);
   }
   EXPECT_TRUE(std::isnan(to_float(to_bfloat16(std::bit_cast<float>(0x7f800001u)))));
 }
