@@ -146,7 +146,7 @@ TEST(Generate, ShowsProgressAndPreviews) {
 
 TEST(Generate, AnInterruptLeavesNoFile) {
   const TemporaryFolder folder, streams;
-  Process process(generate(folder / "a.png", {"--steps", "900", "-W", "512", "-H", "512"}), streams.path());
+  Process process(generate(folder / "a.png", {"--steps", "900", "-W", "128", "-H", "128"}), streams.path());
   for (int i = 0; i < 4000 && process.errors().find("step 1/") == std::string::npos; ++i)
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
   process.send(SIGINT);
