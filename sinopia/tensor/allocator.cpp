@@ -21,7 +21,9 @@ Allocator& allocator(Device device) {
   return *found;
 }
 
-void register_allocator(DeviceType type, Allocator& allocator) { registered[static_cast<size_t>(type)] = &allocator; }
+void register_allocator(DeviceType type, Allocator& allocator) {
+  registered[static_cast<size_t>(type)] = &allocator;
+}
 
 std::shared_ptr<Storage> Storage::allocate(size_t bytes, Device device) {
   Allocator& source = allocator(device);

@@ -60,13 +60,14 @@ void* CpuAllocator::allocate(size_t bytes) {
   std::lock_guard lock(mutex_);
   ++stats_.requests;
   SINOPIA_CHECK(limit_ == 0 || stats_.in_use + bytes <= limit_, OutOfMemory,
-                "[memory] {} MiB more would pass the limit of {} MiB ({} MiB in use)", bytes >> 20, limit_ >> 20,
-                stats_.in_use >> 20);
+                "[memory] {} MiB more would pass the limit of {} MiB ({} MiB in use)", bytes >> 20,
+                limit_ >> 20, stats_.in_use >> 20);
   void* block = nullptr;
   size_t capacity = wanted;
   // Small blocks are rounded the same way on release, so only their exact capacity fits.
   if (auto it = cache_.lower_bound(wanted);
-      it != cache_.end() && (it->first == wanted || (wanted >= kLargeBlock && it->first - wanted <= it->first / 4))) {
+      it != cache_.end() &&
+      (it->first == wanted || (wanted >= kLargeBlock && it->first - wanted <= it->first / 4))) {
     capacity = it->first;
     block = it->second;
     stats_.cached -= capacity;
@@ -78,8 +79,8 @@ void* CpuAllocator::allocate(size_t bytes) {
       trim(0);
       block = system_allocate(wanted);
     }
-    SINOPIA_CHECK(block, OutOfMemory, "[memory] the system has no {} MiB left ({} MiB in use)", (bytes >> 20) + 1,
-                  stats_.in_use >> 20);
+    SINOPIA_CHECK(block, OutOfMemory, "[memory] the system has no {} MiB left ({} MiB in use)",
+                  (bytes >> 20) + 1, stats_.in_use >> 20);
   }
   if (capacity >= kLargeBlock) large_capacity_.emplace(block, capacity);
   stats_.in_use += bytes;

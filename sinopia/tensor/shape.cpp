@@ -14,7 +14,8 @@ Shape::Shape(std::span<const int64_t> dims) {
   // Zero extents are left out of the overflow check, so that it does not depend on where they stand.
   int64_t nonzero_product = 1;
   for (int64_t extent : dims) {
-    SINOPIA_CHECK(extent >= 0, InvalidArgument, "[shape] expected extents >= 0, got [{}]", fmt::join(dims, ","));
+    SINOPIA_CHECK(extent >= 0, InvalidArgument, "[shape] expected extents >= 0, got [{}]",
+                  fmt::join(dims, ","));
     SINOPIA_CHECK(extent == 0 || nonzero_product <= (int64_t{1} << 62) / extent, InvalidArgument,
                   "[shape] too many elements: [{}]", fmt::join(dims, ","));
     if (extent > 0) nonzero_product *= extent;

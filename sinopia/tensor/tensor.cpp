@@ -26,8 +26,8 @@ Tensor Tensor::reshape(const Shape& shape) const {
 
 Tensor Tensor::slice(int64_t begin, int64_t end) const {
   SINOPIA_CHECK(rank() >= 1 && begin >= 0 && begin <= end && end <= dim(0), InvalidArgument,
-                "[slice] expected 0 <= begin <= end <= {}, got [{},{}) of {}", rank() ? dim(0) : 0, begin, end,
-                to_string(shape_));
+                "[slice] expected 0 <= begin <= end <= {}, got [{},{}) of {}", rank() ? dim(0) : 0, begin,
+                end, to_string(shape_));
   Tensor result = *this;
   result.shape_ = shape_.with(0, end - begin);
   const size_t row_bytes = dim(0) ? bytes() / static_cast<size_t>(dim(0)) : 0;
