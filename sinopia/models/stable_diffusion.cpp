@@ -73,6 +73,12 @@ StableDiffusion StableDiffusion::build(CheckpointParts parts) {
   result.variant_ = std::move(parts.variant);
   result.description_ = std::move(parts.description);
   result.schedule_ = std::move(parts.schedule);
+  const auto note_mapped = [&result](const TensorMap& tensors) {
+    for (const auto& [name, tensor] : tensors)
+      if (tensor.storage()->is_mapped()) result.mapped_denoising_weights_.push_back(tensor);
+  };
+  note_mapped(parts.unet.tensors);
+  for (const TextEncoderPart& text : parts.text_encoders) note_mapped(text.tensors);
   result.unet_ = std::make_unique<UNet>(build_strictly<UNet>(parts.unet, "unet"));
   result.vae_ = std::make_unique<AutoencoderKL>(build_strictly<AutoencoderKL>(parts.vae, "vae"));
   for (TextEncoderPart& text : parts.text_encoders) {

@@ -37,6 +37,9 @@ class StableDiffusion {
   const AutoencoderKL& vae() const { return *vae_; }
   /// In the order in which their outputs are joined.
   const std::vector<TextEncoder>& text_encoders() const { return text_encoders_; }
+  /// The weights of the UNet and the text encoders that lie in a mapped file. Their pages may be dropped
+  /// while the autoencoder works, which needs the most memory; they come back when they are read again.
+  const std::vector<Tensor>& mapped_denoising_weights() const { return mapped_denoising_weights_; }
   const ScheduleInfo& schedule() const { return schedule_; }
   Family family() const { return family_; }
   const std::string& variant() const { return variant_; }
@@ -48,6 +51,7 @@ class StableDiffusion {
   std::unique_ptr<UNet> unet_;
   std::unique_ptr<AutoencoderKL> vae_;
   std::vector<TextEncoder> text_encoders_;
+  std::vector<Tensor> mapped_denoising_weights_;
   ScheduleInfo schedule_;
 };
 

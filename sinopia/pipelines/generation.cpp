@@ -150,6 +150,7 @@ class Generation {
 
   Tensor decode(const Tensor& latent) {
     SINOPIA_CHECK(!request_.stop.stop_requested(), Cancelled, "[generation] stopped before decoding");
+    for (const Tensor& weight : nets_.mapped_denoising_weights) weight.drop_pages();
     const Tensor z = nets_.vae.from_diffusion(latent);
     TilingOptions options;
     options.on_tile = [this](int64_t, int64_t) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "sinopia/diffusion/scheduler_config.h"
 #include "sinopia/models/unet/unet.h"
@@ -15,6 +16,7 @@ struct Networks {
   const UNet& unet;
   const AutoencoderKL& vae;
   TextEncoding& text;
+  const std::vector<Tensor>& mapped_denoising_weights;  ///< not needed while the autoencoder works
   const NoiseSchedule& schedule;
   const SchedulerConfig& scheduler;
   const std::string& name;  ///< for the pictures' text
