@@ -4,7 +4,7 @@ MODEL ?= build/demo/random.safetensors
 OUTPUT ?= build/demo/demo.png
 FUZZ_SECONDS ?= 60
 # The layers whose tests read what others wrote.
-PARSERS = base tensor io text cli
+PARSERS = base tensor io text
 empty :=
 space := $(empty) $(empty)
 BUILD = cmake --preset $(1) $(2) > /dev/null && cmake --build --preset $(1)
