@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cmath>
 #include <functional>
 #include <string>
 #include <vector>
@@ -21,6 +22,10 @@ struct Prepared {
   /// Element i of y in double, from plain loops; the error allowed is `tolerance` times the second member.
   struct Value {
     double value, magnitude;
+    void add(double term) {
+      value += term;
+      magnitude += std::abs(term);
+    }
   };
   std::function<Value(int64_t i)> reference;
   double tolerance = 1e-6;

@@ -31,10 +31,8 @@ void add(std::vector<Case>& cases, const std::string& where, int64_t N, int64_t 
           const int64_t iy = oy * options.stride + ky - pad.top, ix = ox * options.stride + kx - pad.left;
           if (iy < 0 || iy >= size || ix < 0 || ix >= size) continue;
           for (int64_t k = 0; k < I; ++k) {
-            const double term = element(x, ((n * size + iy) * size + ix) * I + k) *
-                                element(w, ((o * kernel + ky) * kernel + kx) * I + k);
-            sum.value += term;
-            sum.magnitude += std::abs(term);
+            sum.add(element(x, ((n * size + iy) * size + ix) * I + k) *
+                    element(w, ((o * kernel + ky) * kernel + kx) * I + k));
           }
         }
       }

@@ -23,9 +23,7 @@ void add(std::vector<Case>& cases, const std::string& where, int64_t M, int64_t 
     p.reference = [=](int64_t i) {
       Prepared::Value sum{element(b, i % O), std::abs(element(b, i % O))};
       for (int64_t k = 0; k < I; ++k) {
-        const double term = element(x, i / O * I + k) * element(w, i % O * I + k);
-        sum.value += term;
-        sum.magnitude += std::abs(term);
+        sum.add(element(x, i / O * I + k) * element(w, i % O * I + k));
       }
       return sum;
     };
@@ -53,10 +51,8 @@ void add_matmul(std::vector<Case>& cases, const std::string& where, int64_t B, i
       const int64_t n = i % N, m = i / N % M, batch = i / N / M;
       Prepared::Value sum{0, 0};
       for (int64_t k = 0; k < K; ++k) {
-        const double term = element(a, (batch * M + m) * K + k) *
-                            element(b, transpose_b ? (batch * N + n) * K + k : (batch * K + k) * N + n);
-        sum.value += term;
-        sum.magnitude += std::abs(term);
+        sum.add(element(a, (batch * M + m) * K + k) *
+                element(b, transpose_b ? (batch * N + n) * K + k : (batch * K + k) * N + n));
       }
       return sum;
     };

@@ -100,6 +100,14 @@ SchedulerConfig parse(const nlohmann::json& json) {
   set(config.original_inference_steps, "original_inference_steps");
   for (const char* key : {"use_dynamic_shifting", "use_lu_lambdas", "thresholding", "use_flow_sigmas"})
     refuse(key);
+  // EulerDiscreteScheduler's ways to find a sigma and to name it.
+  const auto only = [&](const char* key, std::string_view known) {
+    const std::string given = find<std::string>(json, key).value_or(std::string(known));
+    SINOPIA_CHECK(given == known, Unsupported, "[scheduler_config] {} \"{}\" is not supported, only \"{}\"",
+                  key, given, known);
+  };
+  only("interpolation_type", "linear");
+  only("timestep_type", "discrete");
   return config;
 }
 

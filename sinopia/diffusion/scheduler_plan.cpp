@@ -165,6 +165,10 @@ SamplingPlan plan_for_scheduler(const SchedulerConfig& config, const NoiseSchedu
   plan.sampler = &find_sampler(sampler_of(row, config));
   if (row.sampler == "deis" || row.sampler == "unipc") plan.order = config.solver_order;
   plan.timesteps = visited_timesteps(row, config, T, steps);
+  // An offset may push the first timestep past the last trained one, onto its neighbour: that step goes
+  // nowhere.
+  if (plan.timesteps.size() > 1 && plan.timesteps[0] == plan.timesteps[1])
+    plan.timesteps.erase(plan.timesteps.begin());
   for (const double t : plan.timesteps) plan.sigmas.push_back(sigma_at(schedule, t));
   const bool respacing = row.respacing != Respacing::None && config.sigma_spacing != SigmaSpacing::Timesteps;
   if (respacing) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "sinopia/base/log.h"
 #include "sinopia/ops/elementwise.h"
 #include "sinopia/ops/reduce.h"
 #include "sinopia/ops/shape.h"
@@ -25,6 +26,15 @@ Tensor lengthen(const Tensor& context, int64_t tokens) {
   std::vector<Tensor> parts = {context};
   parts.insert(parts.end(), static_cast<size_t>(tokens - have), last);
   return concat(parts, 1);
+}
+
+void refuse_or_mention(const ExtraNetwork& network) {
+  if (network.kind == "lora") {
+    log_warning("[prompt] <lora:{}> has no effect: LoRAs are not supported yet",
+                lora_reference(network).name);
+  } else {
+    log_warning("[prompt] <{}:..> has no effect: unknown kind of network", network.kind);
+  }
 }
 
 }  // namespace
@@ -149,6 +159,7 @@ std::vector<EncodedPrompt> TextEncoding::encode_positive(std::string_view prompt
     parsed.subprompts.push_back({1.0, std::string(prompt)});
   else
     parsed = parse_prompt(prompt);
+  for (const ExtraNetwork& network : parsed.extra_networks) refuse_or_mention(network);
   std::vector<EncodedPrompt> parts;
   int64_t tokens = 0;
   for (const SubPrompt& part : parsed.subprompts) {

@@ -52,8 +52,9 @@ class TextEncoding {
 
   /// A positive prompt, its AND parts over `steps` steps; all contexts of equal length: texts of one schedule
   /// are filled up with empty chunks, shorter parts of an AND with their last vector, as AUTOMATIC1111 does.
-  /// Throws InvalidArgument for a clip skip that leaves no layer, Backend if the encoder's output is not
-  /// finite.
+  /// Extra networks (`<lora:..>`) have no effect but a warning to the log. Throws InvalidArgument for a LoRA
+  /// without a plain name or a weight that is no number and for a clip skip that leaves no layer, Backend if
+  /// the encoder's output is not finite.
   std::vector<EncodedPrompt> encode_positive(std::string_view prompt, int steps, const TextOptions& options);
 
   /// A negative prompt: schedules and attention, but no AND and no extra networks. With `truncate` the clip

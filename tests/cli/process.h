@@ -6,6 +6,8 @@
 
 #include <sys/types.h>
 
+#include "tests/temporary_folder.h"
+
 namespace sinopia::testing {
 
 struct Outcome {
@@ -39,21 +41,5 @@ class Process {
 Outcome run(const std::vector<std::string>& arguments, double seconds = 60);
 
 std::string slurp(const std::filesystem::path& path);
-
-/// A new folder, removed in the end.
-class TemporaryFolder {
- public:
-  TemporaryFolder();
-  ~TemporaryFolder();
-  TemporaryFolder(const TemporaryFolder&) = delete;
-  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
-  std::filesystem::path operator/(const std::string& name) const { return path_ / name; }
-  const std::filesystem::path& path() const { return path_; }
-  /// Names in it, sorted.
-  std::vector<std::string> names() const;
-
- private:
-  std::filesystem::path path_;
-};
 
 }  // namespace sinopia::testing

@@ -147,6 +147,10 @@ TEST(PlanForScheduler, RefusesWhatItDoesNotKnow) {
   EXPECT_EQ(kind_of(R"({"_class_name":"DPMSolverMultistepScheduler","solver_order":3})", 10),
             ErrorKind::Unsupported);
   EXPECT_EQ(kind_of(R"({"_class_name":"DDIMScheduler","use_lu_lambdas":true})", 10), ErrorKind::Unsupported);
+  EXPECT_EQ(kind_of(R"({"interpolation_type":"log_linear"})", 10), ErrorKind::Unsupported);
+  EXPECT_EQ(kind_of(R"({"timestep_type":"continuous"})", 10), ErrorKind::Unsupported);
+  EXPECT_EQ(kind_of(R"({"interpolation_type":"linear","timestep_type":"discrete"})", 10),
+            ErrorKind::Cancelled);
   EXPECT_EQ(kind_of(R"({"beta_schedule":"sigmoid"})", 10), ErrorKind::InvalidArgument);
   EXPECT_EQ(kind_of(R"({"beta_start":"x"})", 10), ErrorKind::Corrupt);
   EXPECT_EQ(kind_of(R"({"num_train_timesteps":1e300})", 10), ErrorKind::Corrupt);
@@ -159,6 +163,18 @@ TEST(PlanForScheduler, RefusesWhatItDoesNotKnow) {
   EXPECT_EQ(kind_of("{}", 1001), ErrorKind::InvalidArgument);
   EXPECT_EQ(kind_of(R"({"_class_name":"LCMScheduler"})", 51), ErrorKind::InvalidArgument);
   EXPECT_EQ(kind_of("{}", 1000), ErrorKind::Cancelled);
+}
+
+TEST(PlanForScheduler, StepsDownWhereAnOffsetReachesPastTheLastTimestep) {
+  const SchedulerConfig config = parse_scheduler_config(
+      R"({"_class_name":"EulerDiscreteScheduler","timestep_spacing":"leading","steps_offset":1})");
+  const NoiseSchedule schedule(config.schedule);
+  const SamplingPlan plan = plan_for_scheduler(config, schedule, 1000);
+  ASSERT_EQ(plan.timesteps.size(), 999u);
+  EXPECT_EQ(plan.timesteps.front(), 999);
+  EXPECT_EQ(plan.timesteps.back(), 1);
+  EXPECT_EQ(plan.sigmas.front(), schedule.sigma_max());
+  for (size_t i = 1; i < plan.sigmas.size(); ++i) ASSERT_LT(plan.sigmas[i], plan.sigmas[i - 1]) << i;
 }
 
 TEST(SigmaSchedules, AreThoseOfKDiffusionAndComfyUi) {

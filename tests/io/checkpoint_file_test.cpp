@@ -14,14 +14,15 @@
 #include "sinopia/io/file.h"
 #include "sinopia/io/json_file.h"
 #include "sinopia/io/safetensors.h"
-#include "tests/io/temporary_folder.h"
+#include "tests/kind_of.h"
+#include "tests/temporary_folder.h"
 
 namespace sinopia {
 namespace {
 
 namespace fs = std::filesystem;
-using testing_io::kind_of;
-using testing_io::TemporaryFolder;
+using testing::kind_of;
+using testing::TemporaryFolder;
 
 const std::string kGolden = SINOPIA_TEST_DATA "/io/";
 

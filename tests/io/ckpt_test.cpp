@@ -14,15 +14,15 @@
 
 #include "sinopia/io/file.h"
 #include "tests/io/memory_storage.h"
-#include "tests/io/temporary_folder.h"
 #include "tests/io/zip_builder.h"
+#include "tests/kind_of.h"
 
 namespace sinopia {
 namespace {
 
 using namespace std::string_literals;
+using testing::kind_of;
 using testing_io::deflated;
-using testing_io::kind_of;
 using testing_io::little;
 using testing_io::make_zip;
 using testing_io::memory_storage;
@@ -276,7 +276,7 @@ std::vector<Hostile> hostile_pickles() {
   };
 }
 
-class HostilePickle : public testing::TestWithParam<Hostile> {};
+class HostilePickle : public ::testing::TestWithParam<Hostile> {};
 
 TEST_P(HostilePickle, IsRefused) {
   const std::string archive = archive_of(GetParam().pickle);
@@ -285,14 +285,14 @@ TEST_P(HostilePickle, IsRefused) {
   EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(2));
 }
 
-INSTANTIATE_TEST_SUITE_P(Cases, HostilePickle, testing::ValuesIn(hostile_pickles()),
+INSTANTIATE_TEST_SUITE_P(Cases, HostilePickle, ::testing::ValuesIn(hostile_pickles()),
                          [](const auto& test) { return std::string(test.param.name); });
 
 TEST(Ckpt, NamesTheGlobalThatItRefuses) {
   const std::string pickle = pickle_of(dictionary("x", global("os", "system") + text("id") + "\x85R"));
-  EXPECT_THAT(message_of(archive_of(pickle)), testing::HasSubstr("'os.system'"));
+  EXPECT_THAT(message_of(archive_of(pickle)), ::testing::HasSubstr("'os.system'"));
   const std::string control = pickle_of(global("a\x1b[2J", "b"));
-  EXPECT_THAT(message_of(archive_of(control)), testing::HasSubstr("'a?[2J.b'"))
+  EXPECT_THAT(message_of(archive_of(control)), ::testing::HasSubstr("'a?[2J.b'"))
       << "terminals are not steered";
 }
 

@@ -10,13 +10,14 @@
 #include <sys/stat.h>
 
 #include "sinopia/base/error.h"
-#include "tests/io/temporary_folder.h"
+#include "tests/kind_of.h"
+#include "tests/temporary_folder.h"
 
 namespace sinopia {
 namespace {
 
-using testing_io::kind_of;
-using testing_io::TemporaryFolder;
+using testing::kind_of;
+using testing::TemporaryFolder;
 
 size_t entries(const std::filesystem::path& folder) {
   return static_cast<size_t>(

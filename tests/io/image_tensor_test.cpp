@@ -13,12 +13,12 @@
 
 #include "sinopia/io/file.h"
 #include "sinopia/io/image_resize.h"
-#include "tests/io/temporary_folder.h"
+#include "tests/kind_of.h"
 
 namespace sinopia {
 namespace {
 
-using testing_io::kind_of;
+using testing::kind_of;
 
 const std::string kGolden = SINOPIA_TEST_DATA "/io/";
 

@@ -14,13 +14,14 @@
 #include <zlib.h>
 
 #include "sinopia/io/file.h"
-#include "tests/io/temporary_folder.h"
+#include "tests/kind_of.h"
+#include "tests/temporary_folder.h"
 
 namespace sinopia {
 namespace {
 
-using testing_io::kind_of;
-using testing_io::TemporaryFolder;
+using testing::kind_of;
+using testing::TemporaryFolder;
 
 const std::string kFolder = SINOPIA_TEST_DATA "/io/images/";
 

@@ -15,14 +15,15 @@
 
 #include "sinopia/io/file.h"
 #include "tests/io/memory_storage.h"
-#include "tests/io/temporary_folder.h"
+#include "tests/kind_of.h"
+#include "tests/temporary_folder.h"
 
 namespace sinopia {
 namespace {
 
-using testing_io::kind_of;
+using testing::kind_of;
+using testing::TemporaryFolder;
 using testing_io::memory_storage;
-using testing_io::TemporaryFolder;
 
 const std::string kGolden = SINOPIA_TEST_DATA "/io/";
 
@@ -148,11 +149,11 @@ std::vector<Malformed> malformed_files() {
   };
 }
 
-class MalformedSafetensors : public testing::TestWithParam<Malformed> {};
+class MalformedSafetensors : public ::testing::TestWithParam<Malformed> {};
 
 TEST_P(MalformedSafetensors, IsRefused) { EXPECT_EQ(refusal(GetParam().bytes), GetParam().kind); }
 
-INSTANTIATE_TEST_SUITE_P(Cases, MalformedSafetensors, testing::ValuesIn(malformed_files()),
+INSTANTIATE_TEST_SUITE_P(Cases, MalformedSafetensors, ::testing::ValuesIn(malformed_files()),
                          [](const auto& test) { return std::string(test.param.name); });
 
 TEST(Safetensors, AcceptsScalarsEmptyTensorsAndSpaces) {

@@ -1,7 +1,5 @@
 #include <filesystem>
 
-#include <unistd.h>
-
 #include "sinopia/io/checkpoint_file.h"
 #include "sinopia/models/checkpoint/folder.h"
 #include "sinopia/models/checkpoint/recognise.h"
@@ -12,23 +10,14 @@
 #include "sinopia/models/vae/keys.h"
 #include "sinopia/ops/shape.h"
 #include "tests/models/golden.h"
+#include "tests/temporary_folder.h"
 
 namespace sinopia {
 namespace {
 
 namespace fs = std::filesystem;
 
-class TemporaryFolder {
- public:
-  TemporaryFolder() : path_(fs::temp_directory_path() / ("sinopia_models_" + std::to_string(::getpid()))) {
-    fs::create_directories(path_);
-  }
-  ~TemporaryFolder() { fs::remove_all(path_); }
-  fs::path operator/(const std::string& name) const { return path_ / name; }
-
- private:
-  fs::path path_;
-};
+using testing::TemporaryFolder;
 
 /// The same names, shapes, dtypes and bytes.
 void expect_same(const TensorMap& got, const TensorMap& want, const std::string& what) {
@@ -94,7 +83,7 @@ TEST(Checkpoint, DropsTheBuffersOfTrainingAndNothingElse) {
     split_checkpoint(file);
     ADD_FAILURE();
   } catch (const Error& error) {
-    EXPECT_THAT(error.what(), testing::HasSubstr("'something.else'"));
+    EXPECT_THAT(error.what(), ::testing::HasSubstr("'something.else'"));
   }
 }
 
@@ -246,7 +235,7 @@ TEST(Recognise, KnowsFilesByTheirKeys) {
   EXPECT_EQ(kind({{"whatever", w}}), ModelKind::Other);
   EXPECT_EQ(kind({}), ModelKind::Other);
   EXPECT_THAT(recognise({{"model.diffusion_model.joint_blocks.0.x_block.attn.qkv.weight", w}}).description,
-              testing::HasSubstr("Stable Diffusion 3"));
+              ::testing::HasSubstr("Stable Diffusion 3"));
   EXPECT_EQ(recognise(single("tiny-sd1").tensors).description, "Stable Diffusion 1");
   EXPECT_EQ(recognise(single("tiny-sd2").tensors).variant, "sd2");
   EXPECT_EQ(kind(read_component(golden_path("tiny-sd1/vae")).tensors), ModelKind::Autoencoder);
@@ -257,11 +246,11 @@ TEST(Recognise, KnowsFilesByTheirKeys) {
 TEST(Recognise, NamesWhatItCannotRun) {
   UNetConfig depth = unet_config("sd2");
   depth.in_channels = 5;
-  EXPECT_THAT(recognise(hollow_unet(depth)).description, testing::HasSubstr("depth"));
+  EXPECT_THAT(recognise(hollow_unet(depth)).description, ::testing::HasSubstr("depth"));
   EXPECT_FALSE(recognise(hollow_unet(depth)).supported);
   UNetConfig strange = unet_config("sd1");
   strange.in_channels = 6;
-  EXPECT_THAT(recognise(hollow_unet(strange)).description, testing::HasSubstr("6 input channels"));
+  EXPECT_THAT(recognise(hollow_unet(strange)).description, ::testing::HasSubstr("6 input channels"));
   EXPECT_THROW(split_checkpoint({{{"joint_blocks.0.x", full({1}, 0)}}, {}}), Error);
 }
 

@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 
 #include "models.h"
+#include "sinopia/base/log.h"
 #include "sinopia/models/stable_diffusion.h"
 #include "sinopia/ops/reduce.h"
 #include "sinopia/ops/shape.h"
@@ -17,6 +18,7 @@ namespace {
 using ::testing::Each;
 using ::testing::ElementsAre;
 using ::testing::FloatNear;
+using ::testing::HasSubstr;
 using ::testing::Pointwise;
 
 const StableDiffusion& sd1() {
@@ -155,6 +157,18 @@ TEST_F(TextEncodingTest, EmbeddingsAreReadFromEveryLayoutOfFiles) {
   EXPECT_EQ(encode("by first"), encode("by third"));
   EXPECT_NE(encode("by first"), encode("by fourth"));
   EXPECT_EQ(kind_of([&] { add_embeddings(text_, folder / "missing"); }), ErrorKind::NotFound);
+}
+
+TEST_F(TextEncodingTest, TellsThatALoraHasNoEffect) {
+  std::vector<std::string> messages;
+  const LogSink before =
+      set_log_sink([&](LogLevel, std::string_view message) { messages.emplace_back(message); });
+  const std::vector<float> with = encode("a red fox<lora:Ink:0.5>");
+  set_log_sink(before);
+  EXPECT_EQ(with, encode("a red fox"));
+  EXPECT_THAT(messages, ElementsAre(HasSubstr("<lora:Ink>")));
+  EXPECT_EQ(kind_of([&] { encode("a fox<lora:../../x:1>"); }), ErrorKind::InvalidArgument);
+  EXPECT_EQ(kind_of([&] { encode("a fox<lora:Ink:much>"); }), ErrorKind::InvalidArgument);
 }
 
 TEST_F(TextEncodingTest, RefusesWhatItCannotEncode) {

@@ -1,20 +1,19 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
-#include <optional>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
-#include "sinopia/base/error.h"
-
-namespace sinopia::testing_io {
+namespace sinopia::testing {
 
 /// A new folder that goes away with its contents.
 class TemporaryFolder {
  public:
   TemporaryFolder() {
-    std::string name = (std::filesystem::temp_directory_path() / "sinopia_io_XXXXXX").string();
+    std::string name = (std::filesystem::temp_directory_path() / "sinopia-test-XXXXXX").string();
     if (!::mkdtemp(name.data())) throw std::runtime_error("mkdtemp");
     path_ = name;
   }
@@ -27,20 +26,17 @@ class TemporaryFolder {
 
   const std::filesystem::path& path() const { return path_; }
   std::filesystem::path operator/(const std::string& name) const { return path_ / name; }
+  /// Names in it, sorted.
+  std::vector<std::string> names() const {
+    std::vector<std::string> names;
+    for (const auto& entry : std::filesystem::directory_iterator(path_))
+      names.push_back(entry.path().filename().string());
+    std::sort(names.begin(), names.end());
+    return names;
+  }
 
  private:
   std::filesystem::path path_;
 };
 
-/// The kind of the Error that a call throws; nothing if it returns.
-template <class Call>
-std::optional<ErrorKind> kind_of(const Call& call) {
-  try {
-    call();
-  } catch (const Error& error) {
-    return error.kind();
-  }
-  return std::nullopt;
-}
-
-}  // namespace sinopia::testing_io
+}  // namespace sinopia::testing
