@@ -3,8 +3,8 @@ PROMPT ?= a red apple
 MODEL ?= build/demo/random.safetensors
 OUTPUT ?= build/demo/demo.png
 FUZZ_SECONDS ?= 60
-# The layers whose tests read what others wrote.
-PARSERS = base tensor io text
+# The layers whose tests read what others wrote, and the program itself.
+PARSERS = base tensor io text cli
 empty :=
 space := $(empty) $(empty)
 BUILD = cmake --preset $(1) $(2) > /dev/null && cmake --build --preset $(1)
