@@ -23,6 +23,18 @@ void add(std::vector<Case>& cases, const std::string& where, int64_t N, int64_t 
     p.contenders.insert(
         p.contenders.begin(),
         {"ours", [=]() mutable { cpu_kernels().conv2d(x, w, b, {}, options, Activation::None, y); }, y});
+    if (kernel == 3 && options.stride == 1) {
+      for (const auto& [name, method] : {std::pair{"direct", Conv2dMethod::Direct},
+                                         {"F2", Conv2dMethod::Winograd2},
+                                         {"F4", Conv2dMethod::Winograd4}}) {
+        Conv2dOptions only = options;
+        only.method = method;
+        Tensor y_only = Tensor::empty(y.shape());
+        p.contenders.push_back(
+            {name, [=]() mutable { cpu_kernels().conv2d(x, w, b, {}, only, Activation::None, y_only); },
+             y_only});
+      }
+    }
     p.reference = [=](int64_t i) {
       const int64_t o = i % O, ox = i / O % out, oy = i / O / out % out, n = i / O / out / out;
       Prepared::Value sum{element(b, o), std::abs(element(b, o))};

@@ -16,9 +16,15 @@ struct Padding {
   static Padding same(int pixels) { return {pixels, pixels, pixels, pixels}; }
 };
 
+/// How a convolution is computed: every product, or for 3x3 kernels of stride 1 by minimal filtering in tiles
+/// of 2x2 or 4x4 outputs, with 4/9 or 1/4 of the products and more rounding (of the largest output some 1e-6
+/// and 5e-6). Where a method does not apply, Direct is taken; Auto is what is fastest for the shape.
+enum class Conv2dMethod { Auto, Direct, Winograd2, Winograd4 };
+
 struct Conv2dOptions {
   int stride = 1;
   Padding padding;  ///< zeros around x
+  Conv2dMethod method = Conv2dMethod::Auto;
 };
 
 struct AttentionOptions {

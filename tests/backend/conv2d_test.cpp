@@ -26,7 +26,9 @@ Tensor run_conv2d(const Case& c, const Tensor& x, const Tensor& w, const Tensor&
   return y;
 }
 
-void check_conv2d(Random& random, const Case& c, DType dtype, bool bias, Add add, Activation activation) {
+void check_conv2d(Random& random, const Case& given, DType dtype, bool bias, Add add, Activation activation) {
+  Case c = given;
+  c.options.method = Conv2dMethod::Direct;
   const Padding& pad = c.options.padding;
   SCOPED_TRACE(fmt::format("N={} H={} W={} I={} O={} kernel={}x{} stride={} padding={},{},{},{} {}", c.N, c.H,
                            c.W, c.I, c.O, c.KH, c.KW, c.options.stride, pad.top, pad.left, pad.bottom,
@@ -111,6 +113,103 @@ TEST(Conv2d, MatchesDoubleForTheShapesOfModels) {
                  Activation::None);
     check_conv2d(random, {1, 40, 40, 8, 5, 12, 12, same}, DType::F32, true, Add::None, Activation::None);
   });
+}
+
+// Against the sums in double: of all outputs together, relative to their root mean square.
+double winograd_error(Random& random, const Case& given, Conv2dMethod method, DType dtype, Add add,
+                      Activation activation) {
+  Case c = given;
+  const Tensor x = random.normal({c.N, c.H, c.W, c.I});
+  const Tensor w = random.normal({c.O, 3, 3, c.I}, 1 / std::sqrt(9.0f * static_cast<float>(c.I)), dtype);
+  const Tensor b = random.normal({c.O}, 1, dtype);
+  const int64_t OH = c.out_height(), OW = c.out_width();
+  const Tensor a = add == Add::Pixels   ? random.normal({c.N, OH, OW, c.O})
+                   : add == Add::Images ? random.normal({c.N, c.O})
+                                        : Tensor();
+  c.options.method = method;
+  const Tensor y = run_conv2d(c, x, w, b, a, activation);
+  const auto xs = doubles(x), ws = doubles(w), bs = doubles(b), as = doubles(a);
+  const Padding& pad = c.options.padding;
+  double off = 0, all = 0;
+  int64_t at = 0;
+  for (int64_t n = 0; n < c.N; ++n) {
+    for (int64_t oy = 0; oy < OH; ++oy) {
+      for (int64_t ox = 0; ox < OW; ++ox) {
+        for (int64_t o = 0; o < c.O; ++o, ++at) {
+          double sum = bs[o] + (add == Add::Pixels ? as[at] : add == Add::Images ? as[n * c.O + o] : 0);
+          for (int64_t ky = 0; ky < 3; ++ky) {
+            for (int64_t kx = 0; kx < 3; ++kx) {
+              const int64_t iy = oy + ky - pad.top, ix = ox + kx - pad.left;
+              if (iy < 0 || iy >= c.H || ix < 0 || ix >= c.W) continue;
+              for (int64_t i = 0; i < c.I; ++i)
+                sum += xs[((n * c.H + iy) * c.W + ix) * c.I + i] * ws[((o * 3 + ky) * 3 + kx) * c.I + i];
+            }
+          }
+          const double want = reference_activation(activation, sum), got = y.data<float>()[at];
+          off += (got - want) * (got - want);
+          all += want * want;
+        }
+      }
+    }
+  }
+  return std::sqrt(off / all);
+}
+
+TEST(Conv2d, MinimalFilteringMatchesDouble) {
+  for_each_instruction_set([] {
+    Random random(5);
+    for (const auto& [method, limit] :
+         {std::pair{Conv2dMethod::Winograd2, 1e-6}, {Conv2dMethod::Winograd4, 5e-6}}) {
+      for (int i = 0; i < 40; ++i) {
+        const int64_t channels[] = {1, 5, 8, 17, 40};
+        const auto side = [&] { return static_cast<int>(random.integer(0, 2)); };
+        Case c{.N = random.integer(1, 3),
+               .H = random.integer(3, 23),
+               .W = random.integer(3, 23),
+               .I = channels[random.integer(0, 4)],
+               .O = channels[random.integer(0, 4)],
+               .KH = 3,
+               .KW = 3,
+               .options = {}};
+        c.options.padding = {side(), side(), side(), side()};
+        EXPECT_LE(winograd_error(random, c, method, kWeightTypes[i % 3],
+                                 static_cast<Add>(random.integer(0, 2)), kActivations[random.integer(0, 7)]),
+                  limit);
+      }
+      // More channels than one piece, more tiles than one group.
+      const Conv2dOptions same{.stride = 1, .padding = Padding::same(1)};
+      EXPECT_LE(winograd_error(random, {2, 7, 9, 1300, 20, 3, 3, same}, method, DType::F16, Add::Images,
+                               Activation::Silu),
+                limit);
+      EXPECT_LE(winograd_error(random, {1, 75, 66, 6, 18, 3, 3, same}, method, DType::F32, Add::Pixels,
+                               Activation::None),
+                limit);
+    }
+  });
+}
+
+TEST(Conv2d, ChoosesTheMethodByTheShape) {
+  Random random(6);
+  const auto chosen = [&](int64_t size, int64_t I, int64_t O, int kernel, int stride) {
+    Case c{1, size, size, I, O, kernel, kernel, {.stride = stride, .padding = Padding::same(kernel / 2)}};
+    const Tensor x = random.normal({1, size, size, I}), w = random.normal({O, kernel, kernel, I});
+    const Tensor y = run_conv2d(c, x, w, {}, {}, Activation::None);
+    std::vector<Conv2dMethod> same;
+    for (const auto method : {Conv2dMethod::Direct, Conv2dMethod::Winograd2, Conv2dMethod::Winograd4}) {
+      c.options.method = method;
+      const Tensor other = run_conv2d(c, x, w, {}, {}, Activation::None);
+      if (std::memcmp(y.raw(), other.raw(), y.bytes()) == 0) same.push_back(method);
+    }
+    return same;
+  };
+  const auto only = [](Conv2dMethod method) { return std::vector{method}; };
+  EXPECT_EQ(chosen(32, 96, 96, 3, 1), only(Conv2dMethod::Winograd4));
+  EXPECT_EQ(chosen(10, 256, 256, 3, 1), only(Conv2dMethod::Winograd2));
+  EXPECT_EQ(chosen(32, 4, 96, 3, 1), only(Conv2dMethod::Direct));
+  EXPECT_EQ(chosen(32, 96, 4, 3, 1), only(Conv2dMethod::Direct));
+  // Where minimal filtering does not apply, every method is the direct one.
+  EXPECT_EQ(chosen(16, 64, 64, 3, 2).size(), 3u);
+  EXPECT_EQ(chosen(16, 64, 64, 5, 1).size(), 3u);
 }
 
 TEST(Conv2d, SameBitsOnAnyThreads) {

@@ -1,8 +1,23 @@
+#include <algorithm>
+
 #include "sinopia/backend/cpu/cast.h"
 #include "sinopia/backend/cpu/cpu_kernels.h"
-#include "sinopia/backend/cpu/gemm.h"
+#include "sinopia/backend/cpu/winograd.h"
 
 namespace sinopia {
+namespace {
+
+Conv2dMethod choose_method(const GemmProblem& p, const Conv2dOptions& options) {
+  const bool suits =
+      p.patches && p.patches->kernel_height == 3 && p.patches->kernel_width == 3 && options.stride == 1;
+  if (!suits) return Conv2dMethod::Direct;
+  if (options.method != Conv2dMethod::Auto) return options.method;
+  const double direct = direct_cost(p), two = winograd_cost(p, 2), four = winograd_cost(p, 4);
+  if (direct <= std::min(two, four)) return Conv2dMethod::Direct;
+  return two < four ? Conv2dMethod::Winograd2 : Conv2dMethod::Winograd4;
+}
+
+}  // namespace
 
 void CpuKernels::conv2d(const Tensor& x, const Tensor& w, const Tensor& bias, const Tensor& add,
                         const Conv2dOptions& options, Activation activation, Tensor& y) {
@@ -33,7 +48,14 @@ void CpuKernels::conv2d(const Tensor& x, const Tensor& w, const Tensor& bias, co
   p.rows_per_add = add && add.rank() == 2 ? pixels : 1;
   p.activation = activation;
   p.y = y.data<float>();
-  gemm(p);
+  switch (choose_method(p, options)) {
+    case Conv2dMethod::Winograd2:
+      return winograd(p, 2);
+    case Conv2dMethod::Winograd4:
+      return winograd(p, 4);
+    default:
+      return gemm(p);
+  }
 }
 
 }  // namespace sinopia

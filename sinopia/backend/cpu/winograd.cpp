@@ -1,0 +1,372 @@
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "sinopia/backend/cpu/winograd.cpp"
+#include "sinopia/backend/cpu/winograd.h"
+
+#include <algorithm>
+#include <vector>
+
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+#include "sinopia/backend/cpu/gemm-inl.h"
+#include "sinopia/backend/cpu/gemm_plan.h"
+#include "sinopia/backend/cpu/math-inl.h"
+#include "sinopia/backend/cpu/scratch.h"
+#include "sinopia/base/threads.h"
+#include "sinopia/tensor/tensor.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace sinopia {
+namespace HWY_NAMESPACE {
+
+/// The three transforms along one axis; tiles of T outputs from T + 2 inputs.
+template <int T>
+struct Axis;
+
+template <>
+struct Axis<2> {
+  template <class D, class V>
+  static HWY_INLINE void Input(D, const V* x, V* v) {
+    v[0] = hn::Sub(x[0], x[2]);
+    v[1] = hn::Add(x[1], x[2]);
+    v[2] = hn::Sub(x[2], x[1]);
+    v[3] = hn::Sub(x[3], x[1]);
+  }
+  template <class D, class V>
+  static HWY_INLINE void Weights(D d, const V* w, V* u) {
+    const V half = hn::Set(d, 0.5f), even = hn::Mul(hn::Add(w[0], w[2]), half);
+    u[0] = w[0];
+    u[1] = hn::MulAdd(half, w[1], even);
+    u[2] = hn::NegMulAdd(half, w[1], even);
+    u[3] = w[2];
+  }
+  template <class D, class V>
+  static HWY_INLINE void Output(D, const V* m, V* y) {
+    y[0] = hn::Add(m[0], hn::Add(m[1], m[2]));
+    y[1] = hn::Add(hn::Sub(m[1], m[2]), m[3]);
+  }
+};
+
+// a = sqrt(1/2), b = sqrt(2), polynomial x (x^2 - 1/2) (x^2 - 2).
+template <>
+struct Axis<4> {
+  static constexpr float kA = 0.707106781f, kB = 1.41421356f;
+  template <class D, class V>
+  static HWY_INLINE void Input(D d, const V* x, V* v) {
+    const V c = hn::Set(d, 2.5f), two = hn::Set(d, 2.0f), half = hn::Set(d, 0.5f);
+    const V a = hn::Set(d, kA), b = hn::Set(d, kB);
+    const V even_a = hn::NegMulAdd(two, x[2], x[4]), odd_a = hn::NegMulAdd(two, x[1], x[3]);
+    const V even_b = hn::NegMulAdd(half, x[2], x[4]), odd_b = hn::NegMulAdd(half, x[1], x[3]);
+    v[0] = hn::NegMulAdd(c, x[2], hn::Add(x[0], x[4]));
+    v[1] = hn::MulAdd(a, odd_a, even_a);
+    v[2] = hn::NegMulAdd(a, odd_a, even_a);
+    v[3] = hn::MulAdd(b, odd_b, even_b);
+    v[4] = hn::NegMulAdd(b, odd_b, even_b);
+    v[5] = hn::NegMulAdd(c, x[3], hn::Add(x[1], x[5]));
+  }
+  template <class D, class V>
+  static HWY_INLINE void Weights(D d, const V* w, V* u) {
+    const V scale_a = hn::Set(d, -2.0f / 3), scale_b = hn::Set(d, 1.0f / 6);
+    const V even_a = hn::Mul(hn::MulAdd(hn::Set(d, 0.5f), w[2], w[0]), scale_a);
+    const V even_b = hn::Mul(hn::MulAdd(hn::Set(d, 2.0f), w[2], w[0]), scale_b);
+    const V a = hn::Set(d, kA * (-2.0f / 3)), b = hn::Set(d, kB / 6);
+    u[0] = w[0];
+    u[1] = hn::MulAdd(a, w[1], even_a);
+    u[2] = hn::NegMulAdd(a, w[1], even_a);
+    u[3] = hn::MulAdd(b, w[1], even_b);
+    u[4] = hn::NegMulAdd(b, w[1], even_b);
+    u[5] = w[2];
+  }
+  template <class D, class V>
+  static HWY_INLINE void Output(D d, const V* m, V* y) {
+    const V half = hn::Set(d, 0.5f), two = hn::Set(d, 2.0f);
+    const V sum_a = hn::Add(m[1], m[2]), sum_b = hn::Add(m[3], m[4]);
+    const V odd_a = hn::Mul(hn::Set(d, kA), hn::Sub(m[1], m[2]));
+    const V odd_b = hn::Mul(hn::Set(d, kB), hn::Sub(m[3], m[4]));
+    y[0] = hn::Add(m[0], hn::Add(sum_a, sum_b));
+    y[1] = hn::Add(odd_a, odd_b);
+    y[2] = hn::MulAdd(half, sum_a, hn::Mul(two, sum_b));
+    y[3] = hn::MulAdd(half, odd_a, hn::MulAdd(two, odd_b, m[5]));
+  }
+};
+
+/// Where tile `index` of the batch lies.
+struct TilePlace {
+  int64_t image, y, x;  // of its first output
+};
+
+/// What all tasks of one convolution know. kIn is the side of a tile's input.
+template <int T>
+struct Plan {
+  static constexpr int kIn = T + 2, kPositions = kIn * kIn;
+  const GemmProblem& p;
+  const Patches& g;
+  int64_t rows, columns, tiles;  // of tiles: down, across, in the batch
+
+  explicit Plan(const GemmProblem& problem)
+      : p(problem),
+        g(*problem.patches),
+        rows(divide_up(g.out_height, T)),
+        columns(divide_up(g.out_width, T)),
+        tiles(p.m / (g.out_height * g.out_width) * rows * columns) {}
+
+  TilePlace place(int64_t index) const {
+    const int64_t in_image = index % (rows * columns);
+    return {index / (rows * columns), in_image / columns * T, in_image % columns * T};
+  }
+};
+
+/// v[position][tile][I] for tiles [first, first + count), positions `stride` floats apart.
+template <int T>
+void TransformInput(const Plan<T>& plan, int64_t first, int64_t count, const float* zeros, float* v,
+                    int64_t stride) {
+  constexpr int kIn = T + 2;
+  const Patches& g = plan.g;
+  const int64_t C = g.channels;
+  for (int64_t t = 0; t < count; ++t, v += C) {
+    const TilePlace at = plan.place(first + t);
+    const float* pixels[kIn * kIn];
+    for (int i = 0; i < kIn; ++i) {
+      const int64_t iy = at.y + i - g.pad_top;
+      for (int j = 0; j < kIn; ++j) {
+        const int64_t ix = at.x + j - g.pad_left;
+        const bool inside = iy >= 0 && iy < g.height && ix >= 0 && ix < g.width;
+        pixels[i * kIn + j] =
+            inside ? plan.p.x + ((at.image * g.height + iy) * g.width + ix) * C : zeros;
+      }
+    }
+    const auto transform = [&](auto d, int64_t c) HWY_ATTR {
+      using V = hn::Vec<decltype(d)>;
+      V half[kIn][kIn];  // columns done
+#pragma GCC unroll 8
+      for (int j = 0; j < kIn; ++j) {
+        V x[kIn], out[kIn];
+#pragma GCC unroll 8
+        for (int i = 0; i < kIn; ++i) x[i] = hn::LoadU(d, pixels[i * kIn + j] + c);
+        Axis<T>::Input(d, x, out);
+#pragma GCC unroll 8
+        for (int i = 0; i < kIn; ++i) half[i][j] = out[i];
+      }
+#pragma GCC unroll 8
+      for (int i = 0; i < kIn; ++i) {
+        V out[kIn];
+        Axis<T>::Input(d, half[i], out);
+#pragma GCC unroll 8
+        for (int j = 0; j < kIn; ++j) hn::StoreU(out[j], d, v + (i * kIn + j) * stride + c);
+      }
+    };
+    const F32 d;
+    int64_t c = 0;
+    for (; c + static_cast<int64_t>(hn::Lanes(d)) <= C; c += static_cast<int64_t>(hn::Lanes(d))) transform(d, c);
+    for (; c < C; ++c) transform(hn::CappedTag<float, 1>(), c);
+  }
+}
+
+/// u[position][channel][TileColumns()] of channels [channel, channel + count) and a panel of outputs, zeros past the
+/// last output. `taps` holds 9 * count * TileColumns() floats.
+template <int T, class Stored>
+void TransformWeights(const Plan<T>& plan, int64_t column, int64_t channel, int64_t count, float* taps, float* u) {
+  constexpr int kIn = T + 2;
+  const int64_t C = plan.g.channels, width = TileColumns(), size = count * width;
+  const int64_t outputs = std::min(width, plan.p.n - column);
+  static constexpr Stored kNoWeights[kMaxBlockK] = {};
+  const auto* w = static_cast<const Stored*>(plan.p.w);
+  for (int tap = 0; tap < 9; ++tap) {
+    const Stored* rows[kMaxTileColumns];
+    for (int64_t j = 0; j < width; ++j)
+      rows[j] = j < outputs ? w + ((column + j) * 9 + tap) * C + channel : kNoWeights;
+    PackRows(rows, width, count, taps + tap * size);
+  }
+  const F32 d;
+  using V = hn::Vec<F32>;
+  for (int64_t k = 0; k < size; k += static_cast<int64_t>(hn::Lanes(d))) {
+    V half[kIn][3];
+#pragma GCC unroll 8
+    for (int j = 0; j < 3; ++j) {
+      V x[3], out[kIn];
+#pragma GCC unroll 8
+      for (int i = 0; i < 3; ++i) x[i] = hn::Load(d, taps + (i * 3 + j) * size + k);
+      Axis<T>::Weights(d, x, out);
+#pragma GCC unroll 8
+      for (int i = 0; i < kIn; ++i) half[i][j] = out[i];
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < kIn; ++i) {
+      V out[kIn];
+      Axis<T>::Weights(d, half[i], out);
+#pragma GCC unroll 8
+      for (int j = 0; j < kIn; ++j) hn::Store(out[j], d, u + (i * kIn + j) * size + k);
+    }
+  }
+}
+
+/// y at the outputs of tiles [first, first + count) and a panel of columns, from their products
+/// m[position][tile][TileColumns()], positions `stride` floats apart.
+template <int T>
+void TransformOutput(const Plan<T>& plan, int64_t first, int64_t count, int64_t column, const float* m,
+                     int64_t stride) {
+  constexpr int kIn = T + 2;
+  const F32 d;
+  using V = hn::Vec<F32>;
+  const GemmProblem& p = plan.p;
+  const Patches& g = plan.g;
+  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
+  const int64_t width = TileColumns();
+  for (int64_t t = 0; t < count; ++t) {
+    const TilePlace at = plan.place(first + t);
+    const int64_t height_here = std::min<int64_t>(T, g.out_height - at.y);
+    const int64_t width_here = std::min<int64_t>(T, g.out_width - at.x);
+    for (int64_t j0 = 0; j0 < width && column + j0 < p.n; j0 += lanes) {
+      const int64_t lanes_here = std::min(lanes, p.n - column - j0);
+      const bool whole = lanes_here == lanes;
+      const float* from = m + t * width + j0;
+      V half[T][kIn], out[T][T];
+#pragma GCC unroll 8
+      for (int j = 0; j < kIn; ++j) {
+        V x[kIn], y[T];
+#pragma GCC unroll 8
+        for (int i = 0; i < kIn; ++i) x[i] = hn::Load(d, from + (i * kIn + j) * stride);
+        Axis<T>::Output(d, x, y);
+#pragma GCC unroll 8
+        for (int i = 0; i < T; ++i) half[i][j] = y[i];
+      }
+#pragma GCC unroll 8
+      for (int i = 0; i < T; ++i) Axis<T>::Output(d, half[i], out[i]);
+      HWY_ALIGN float part[HWY_MAX_BYTES / 4] = {};
+      const auto load = [&](const float* row) HWY_ATTR {
+        if (whole) return hn::LoadU(d, row);
+        std::copy_n(row, lanes_here, part);
+        return hn::Load(d, part);
+      };
+      const V bias = p.bias ? load(p.bias + column + j0) : hn::Zero(d);
+      for (int64_t i = 0; i < height_here; ++i) {
+        for (int64_t j = 0; j < width_here; ++j) {
+          const int64_t row = (at.image * g.out_height + at.y + i) * g.out_width + at.x + j;
+          V v = hn::Add(out[i][j], bias);
+          if (p.add) v = hn::Add(v, load(p.add + row / p.rows_per_add * p.n + column + j0));
+          v = Activate(d, p.activation, v);
+          float* to = p.y + row * p.n + column + j0;
+          if (whole) {
+            hn::StoreU(v, d, to);
+          } else {
+            hn::Store(v, d, part);
+            std::copy_n(part, lanes_here, to);
+          }
+        }
+      }
+    }
+  }
+}
+
+/// One panel of outputs of tiles [first, first + count), whose transformed pixels are at v.
+template <int T, class Stored>
+void MultiplyTiles(const Plan<T>& plan, int64_t first, int64_t count, int64_t column, const float* v,
+                   int64_t v_stride) {
+  constexpr int kPositions = Plan<T>::kPositions;
+  const int64_t C = plan.g.channels, width = TileColumns();
+  const int64_t pieces = divide_up(C, kMaxBlockK);
+  const int64_t piece = divide_up(divide_up(C, pieces), 8) * 8;
+  const int64_t step = divide_up(count, kTileRows) * kTileRows;
+  const int64_t m_stride = (step + 1) * width;  // not a power of two, which would crowd a few sets of the cache
+  float* taps = thread_scratch((9 + kPositions) * piece * width + kPositions * m_stride);
+  float* u = taps + 9 * piece * width;
+  float* m = u + kPositions * piece * width;
+  std::vector<const float*> rows(step);
+  for (int64_t channel = 0; channel < C; channel += piece) {
+    const int64_t channels = std::min(piece, C - channel);
+    const TileEnd end{.accumulate = channel > 0};
+    TransformWeights<T, Stored>(plan, column, channel, channels, taps, u);
+    for (int position = 0; position < kPositions; ++position) {
+      const float* from = v + position * v_stride + channel;
+      for (int64_t r = 0; r < step; ++r) rows[r] = from + std::min(r, count - 1) * C;
+      for (int64_t r = 0; r < step; r += kTileRows)
+        MicroTile<kTileRows, kTileVectors>(rows.data() + r, step, 1, channels, u + position * channels * width,
+                                           m + position * m_stride + r * width, width, end);
+    }
+  }
+  TransformOutput<T>(plan, first, count, column, m, m_stride);
+}
+
+template <int T, class Stored>
+void Convolve(const GemmProblem& p) {
+  const Plan<T> plan(p);
+  const int64_t C = plan.g.channels, width = TileColumns(), panels = divide_up(p.n, width);
+  // Groups of tiles, as many at once as the threads need.
+  const int64_t groups_all = divide_up(plan.tiles, kWinogradTiles);
+  const int64_t group = divide_up(divide_up(plan.tiles, groups_all), kTileRows) * kTileRows;
+  const int64_t groups = std::min(groups_all, divide_up(2 * int64_t{thread_count()}, panels));
+  const int64_t chunk = group * groups;
+  const int64_t v_stride = std::min(chunk, plan.tiles) * C + 16;
+  const Tensor transformed = Tensor::empty({Plan<T>::kPositions * v_stride});
+  float* v = static_cast<float*>(transformed.storage()->data());
+  const std::vector<float> zeros(C);
+  for (int64_t first = 0; first < plan.tiles; first += chunk) {
+    const int64_t count = std::min(chunk, plan.tiles - first);
+    parallel_for(count, 4, [&](int64_t begin, int64_t end) {
+      TransformInput<T>(plan, first + begin, end - begin, zeros.data(), v + begin * C, v_stride);
+    });
+    parallel_for(divide_up(count, group) * panels, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        const int64_t from = i / panels * group;
+        MultiplyTiles<T, Stored>(plan, first + from, std::min(group, count - from), i % panels * width,
+                                 v + from * C, v_stride);
+      }
+    });
+  }
+}
+
+template <int T>
+void ConvolveTyped(const GemmProblem& p) {
+  switch (p.w_dtype) {
+    case DType::F16:
+      return Convolve<T, Half>(p);
+    case DType::BF16:
+      return Convolve<T, BFloat16>(p);
+    default:
+      return Convolve<T, float>(p);
+  }
+}
+
+void Winograd2(const GemmProblem& p) { ConvolveTyped<2>(p); }
+void Winograd4(const GemmProblem& p) { ConvolveTyped<4>(p); }
+
+}  // namespace HWY_NAMESPACE
+}  // namespace sinopia
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace sinopia {
+namespace {
+
+// In multiply-adds, from the times of 30 shapes on a Zen 3 with AVX2: what it takes to lay out one weight, and to
+// move one number of a tile to or from its transformed place. Products are computed for this many outputs at least.
+constexpr double kWeightCost = 40, kPixelCost = 60;
+constexpr int64_t kCostColumns = 16;
+
+}  // namespace
+
+HWY_EXPORT(Winograd2);
+HWY_EXPORT(Winograd4);
+
+double winograd_cost(const GemmProblem& p, int tile) {
+  const Patches& g = *p.patches;
+  const int64_t images = p.m / (g.out_height * g.out_width), positions = (tile + 2) * (tile + 2);
+  const int64_t tiles = images * divide_up(g.out_height, tile) * divide_up(g.out_width, tile);
+  const int64_t outputs = divide_up(p.n, kCostColumns) * kCostColumns;
+  const auto weights = static_cast<double>(g.channels * outputs), count = static_cast<double>(tiles);
+  const auto groups = static_cast<double>(divide_up(tiles, kWinogradTiles));
+  return static_cast<double>(positions) * (count * weights + groups * kWeightCost * weights +
+                                           count * kPixelCost * static_cast<double>(g.channels + outputs));
+}
+
+double direct_cost(const GemmProblem& p) {
+  return static_cast<double>(p.k * p.n) * (static_cast<double>(p.m) + kWeightCost);
+}
+
+void winograd(const GemmProblem& problem, int tile) {
+  if (tile == 2) return HWY_DYNAMIC_DISPATCH(Winograd2)(problem);
+  HWY_DYNAMIC_DISPATCH(Winograd4)(problem);
+}
+
+}  // namespace sinopia
+#endif
