@@ -55,7 +55,7 @@ double now();
 double measure_fma_flops();
 double measure_copy_bytes();
 
-/// oneDNN on the same work, where this build has it: weights laid out beforehand, and from [O,KH,KW,I] each
+/// oneDNN on the same work, where this build has it: weights laid out beforehand, and from [O,I,KH,KW] each
 /// time.
 std::vector<Contender> onednn_conv2d(const Tensor& x, const Tensor& w, const Tensor& bias,
                                      const Conv2dOptions& options, const Shape& y);

@@ -15,7 +15,7 @@ void add(std::vector<Case>& cases, const std::string& where, int64_t N, int64_t 
   c.flops = 2.0 * static_cast<double>(N * out * out * O * kernel * kernel * I);
   c.bytes = 4.0 * static_cast<double>(N * size * size * I + N * out * out * O + O * kernel * kernel * I);
   c.prepare = [=] {
-    const Tensor x = random_tensor({N, size, size, I}), w = random_tensor({O, kernel, kernel, I});
+    const Tensor x = random_tensor({N, size, size, I}), w = random_tensor({O, I, kernel, kernel});
     const Tensor b = random_tensor({O});
     Tensor y = Tensor::empty({N, out, out, O});
     Prepared p;
@@ -44,7 +44,7 @@ void add(std::vector<Case>& cases, const std::string& where, int64_t N, int64_t 
           if (iy < 0 || iy >= size || ix < 0 || ix >= size) continue;
           for (int64_t k = 0; k < I; ++k) {
             sum.add(element(x, ((n * size + iy) * size + ix) * I + k) *
-                    element(w, ((o * kernel + ky) * kernel + kx) * I + k));
+                    element(w, ((o * I + k) * kernel + ky) * kernel + kx));
           }
         }
       }

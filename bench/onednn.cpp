@@ -62,14 +62,14 @@ std::vector<Contender> onednn_conv2d(const Tensor& x, const Tensor& w, const Ten
                                      const Conv2dOptions& options, const Shape& y_shape) {
   auto call = std::make_shared<Call>();
   const Padding& pad = options.padding;
-  const Dims x_dims{x.dim(0), x.dim(3), x.dim(1), x.dim(2)}, w_dims{w.dim(0), w.dim(3), w.dim(1), w.dim(2)};
+  const Dims x_dims{x.dim(0), x.dim(3), x.dim(1), x.dim(2)}, w_dims{w.dim(0), w.dim(1), w.dim(2), w.dim(3)};
   const Dims y_dims{y_shape.dim(0), y_shape.dim(3), y_shape.dim(1), y_shape.dim(2)};
   const dnnl::convolution_forward::desc operation(
       dnnl::prop_kind::forward_inference, dnnl::algorithm::convolution_direct, {x_dims, kF32, Tag::nhwc},
       describe_any(w_dims), {Dims{w.dim(0)}, kF32, Tag::x}, {y_dims, kF32, Tag::nhwc},
       {options.stride, options.stride}, {pad.top, pad.left}, {pad.bottom, pad.right});
   const dnnl::convolution_forward::primitive_desc description(operation, call->engine);
-  return contenders<dnnl::convolution_forward>(call, description, x, w, {w_dims, kF32, Tag::ohwi}, bias,
+  return contenders<dnnl::convolution_forward>(call, description, x, w, {w_dims, kF32, Tag::oihw}, bias,
                                                Tensor::empty(y_shape));
 }
 

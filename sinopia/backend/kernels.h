@@ -88,7 +88,7 @@ class Kernels {
                       Activation activation, Tensor& y) = 0;
   /// y [B,M,N] = alpha * a [B,M,K] * b, with b [B,K,N], or [B,N,K] if transpose_b; all f32.
   virtual void matmul(const Tensor& a, const Tensor& b, bool transpose_b, float alpha, Tensor& y) = 0;
-  /// y [N,OH,OW,O] = activation(x [N,H,W,I] (*) w [O,KH,KW,I] + bias [O] + add); add is [N,OH,OW,O], or [N,O]
+  /// y [N,OH,OW,O] = activation(x [N,H,W,I] (*) w [O,I,KH,KW] + bias [O] + add); add is [N,OH,OW,O], or [N,O]
   /// for every pixel of an image alike; bias and add may be absent.
   virtual void conv2d(const Tensor& x, const Tensor& w, const Tensor& bias, const Tensor& add,
                       const Conv2dOptions& options, Activation activation, Tensor& y) = 0;

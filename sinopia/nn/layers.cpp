@@ -19,7 +19,7 @@ Conv2d::Conv2d(Scope scope, int64_t in, int64_t out, int kernel)
 
 Conv2d::Conv2d(Scope scope, int64_t in, int64_t out, int kernel, const Conv2dOptions& options)
     : weight_(
-          scope.parameter("weight", {out, kernel, kernel, in}, Initialiser::fan_in(in * kernel * kernel))),
+          scope.parameter("weight", {out, in, kernel, kernel}, Initialiser::fan_in(in * kernel * kernel))),
       bias_(scope.parameter("bias", {out}, Initialiser::fan_in(in * kernel * kernel))),
       options_(options) {}
 

@@ -15,9 +15,6 @@ bool is_weight_dtype(DType dtype) {
   return dtype == DType::F32 || dtype == DType::F16 || dtype == DType::BF16;
 }
 
-// [O,KH,KW,I] <-> [O,I,KH,KW]
-Shape file_shape(const Shape& s) { return s.rank() == 4 ? Shape{s.dim(0), s.dim(3), s.dim(1), s.dim(2)} : s; }
-
 // [O,I,1,1] and [O,I] hold the same numbers in the same order.
 Shape without_unit_kernel(const Shape& s) {
   return s.rank() == 4 && s.dim(2) == 1 && s.dim(3) == 1 ? Shape{s.dim(0), s.dim(1)} : s;
@@ -82,21 +79,18 @@ Tensor CheckpointParameters::take(const std::string& name, const Shape& shape, c
   SINOPIA_CHECK(!taken_.contains(name), InvalidArgument, "[{}] {} was taken twice", what_, name);
   const auto found = tensors_.find(name);
   SINOPIA_CHECK(found != tensors_.end(), NotFound, "[{}] expected a parameter {} {}, found none", what_, name,
-                to_string(file_shape(shape)));
+                to_string(shape));
   const Tensor stored = found->second;
-  SINOPIA_CHECK(without_unit_kernel(stored.shape()) == without_unit_kernel(file_shape(shape)), Corrupt,
-                "[{}] expected {} to be {}, found {}", what_, name, to_string(file_shape(shape)),
+  SINOPIA_CHECK(without_unit_kernel(stored.shape()) == without_unit_kernel(shape), Corrupt,
+                "[{}] expected {} to be {}, found {}", what_, name, to_string(shape),
                 to_string(stored.shape()));
   taken_.insert(name);
   tensors_.erase(found);
 
-  const bool is_kept = is_weight_dtype(stored.dtype());
-  Tensor result = is_kept ? stored : to_dtype(stored, DType::F32);
-  const bool is_same_order =
-      shape.rank() != 4 || (shape.dim(1) == 1 && shape.dim(2) == 1) || shape.dim(3) == 1;
-  result = is_same_order ? result.reshape(shape) : permute(result.reshape(file_shape(shape)), {0, 2, 3, 1});
-  if (!is_kept || !is_same_order) stored.drop_pages();
-  return result;
+  if (is_weight_dtype(stored.dtype())) return stored.reshape(shape);
+  const Tensor widened = to_dtype(stored, DType::F32).reshape(shape);
+  stored.drop_pages();
+  return widened;
 }
 
 bool CheckpointParameters::has(const std::string& name) const { return tensors_.contains(name); }
@@ -118,13 +112,6 @@ Tensor RandomParameters::take(const std::string& name, const Shape& shape, const
   Tensor values = initial_values(shape, initialiser, hash(seed_, name));
   taken_.emplace(name, values);
   return values;
-}
-
-TensorMap RandomParameters::file_layout() const {
-  TensorMap result;
-  for (const auto& [name, tensor] : taken_)
-    result.emplace(name, tensor.rank() == 4 ? channels_first(tensor) : tensor);
-  return result;
 }
 
 Tensor ParameterShapes::take(const std::string& name, const Shape& shape, const Initialiser&) {

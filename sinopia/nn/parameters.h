@@ -12,9 +12,9 @@
 namespace sinopia {
 
 /// Parameters out of a file's tensors, strictly: every key used once, every parameter filled.
-/// The tensors keep the file's layout and names (diffusers'); here, and nowhere else, a rank-4 weight
-/// [O,I,KH,KW] becomes [O,KH,KW,I], and [O,I,1,1] serves where [O,I] is asked for, and the reverse. Other
-/// weights stay in the mapped file; the pages of a transposed one are given back.
+/// The tensors keep the file's layout and names (diffusers') and stay in the mapped file; [O,I,1,1] serves
+/// where [O,I] is asked for, and the reverse. Only what is stored in another type than f32, f16 or bf16 is
+/// copied.
 class CheckpointParameters final : public ParameterSource {
  public:
   /// `what` names the part in errors ("unet").
@@ -30,15 +30,14 @@ class CheckpointParameters final : public ParameterSource {
   std::set<std::string> taken_;
 };
 
-/// Fresh f32 parameters from a seed; each depends on its name and the seed alone. Keeps what it gave out, in
-/// the file layout, to be written as a checkpoint.
+/// Fresh f32 parameters from a seed; each depends on its name and the seed alone. Keeps what it gave out, to
+/// be written as a checkpoint.
 class RandomParameters final : public ParameterSource {
  public:
   explicit RandomParameters(uint64_t seed) : seed_(seed) {}
   Tensor take(const std::string& name, const Shape& shape, const Initialiser& initialiser) override;
   bool has(const std::string&) const override { return true; }
-  /// What was taken, rank 4 as [O,I,KH,KW].
-  TensorMap file_layout() const;
+  const TensorMap& taken() const { return taken_; }
 
  private:
   uint64_t seed_;
@@ -50,7 +49,7 @@ class ParameterShapes final : public ParameterSource {
  public:
   Tensor take(const std::string& name, const Shape& shape, const Initialiser& initialiser) override;
   bool has(const std::string&) const override { return true; }
-  /// Name to shape in our layout.
+  /// Name to shape.
   const std::map<std::string, Shape>& shapes() const { return shapes_; }
 
  private:

@@ -10,9 +10,9 @@ Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, const C
   checks::rank("conv2d", "x", x, 4);
   checks::weight("conv2d", "weight", weight, x);
   checks::rank("conv2d", "weight", weight, 4);
-  const int64_t N = x.dim(0), O = weight.dim(0), KH = weight.dim(1), KW = weight.dim(2);
-  SINOPIA_CHECK(x.dim(3) == weight.dim(3), InvalidArgument, "[conv2d] expected C={}, got {} (x={})",
-                weight.dim(3), x.dim(3), to_string(x.shape()));
+  const int64_t N = x.dim(0), O = weight.dim(0), KH = weight.dim(2), KW = weight.dim(3);
+  SINOPIA_CHECK(x.dim(3) == weight.dim(1), InvalidArgument, "[conv2d] expected C={}, got {} (x={})",
+                weight.dim(1), x.dim(3), to_string(x.shape()));
   checks::optional_vector("conv2d", "bias", bias, O, x);
   const Padding& padding = options.padding;
   SINOPIA_CHECK(options.stride >= 1 && padding.top >= 0 && padding.left >= 0 && padding.bottom >= 0 &&

@@ -44,7 +44,7 @@ template <class Network, class Config>
 TensorMap random_tensors(const Config& config, uint64_t seed, DType dtype) {
   RandomParameters parameters(seed);
   Network(Scope(parameters), config);
-  TensorMap tensors = parameters.file_layout();
+  TensorMap tensors = parameters.taken();
   for (auto& [name, tensor] : tensors) tensor = to_dtype(tensor, dtype);
   return tensors;
 }

@@ -14,8 +14,8 @@
 namespace sinopia {
 
 /// A small value that shares its elements: shape, dtype, device and a place in a Storage. Always contiguous,
-/// last axis fastest: images and latents [N,H,W,C], tokens [N,T,C], weights [O,KH,KW,I] and [O,I]. Copies
-/// share the elements. An op never changes a tensor that it was given.
+/// last axis fastest: images and latents [N,H,W,C], tokens [N,T,C], weights [O,I] and, as in every file,
+/// [O,I,KH,KW]. Copies share the elements. An op never changes a tensor that it was given.
 class Tensor {
  public:
   /// The undefined tensor, which stands for "absent" where an argument is optional.

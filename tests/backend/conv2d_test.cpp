@@ -36,7 +36,7 @@ void check_conv2d(Random& random, const Case& given, DType dtype, bool bias, Add
   const int64_t OH = c.out_height(), OW = c.out_width();
   const Tensor x = random.normal({c.N, c.H, c.W, c.I});
   const Tensor w =
-      random.normal({c.O, c.KH, c.KW, c.I}, 1 / std::sqrt(static_cast<float>(c.I * c.KH * c.KW)), dtype);
+      random.normal({c.O, c.I, c.KH, c.KW}, 1 / std::sqrt(static_cast<float>(c.I * c.KH * c.KW)), dtype);
   const Tensor b = bias ? random.normal({c.O}, 1, dtype) : Tensor();
   const Tensor a = add == Add::Pixels   ? random.normal({c.N, OH, OW, c.O})
                    : add == Add::Images ? random.normal({c.N, c.O})
@@ -55,7 +55,7 @@ void check_conv2d(Random& random, const Case& given, DType dtype, bool bias, Add
               if (iy < 0 || iy >= c.H || ix < 0 || ix >= c.W) continue;
               for (int64_t i = 0; i < c.I; ++i)
                 sums[at].add(xs[((n * c.H + iy) * c.W + ix) * c.I + i] *
-                             ws[((o * c.KH + ky) * c.KW + kx) * c.I + i]);
+                             ws[((o * c.I + i) * c.KH + ky) * c.KW + kx]);
             }
           }
           if (b) sums[at].add(bs[o]);
@@ -120,7 +120,7 @@ double winograd_error(Random& random, const Case& given, Conv2dMethod method, DT
                       Activation activation) {
   Case c = given;
   const Tensor x = random.normal({c.N, c.H, c.W, c.I});
-  const Tensor w = random.normal({c.O, 3, 3, c.I}, 1 / std::sqrt(9.0f * static_cast<float>(c.I)), dtype);
+  const Tensor w = random.normal({c.O, c.I, 3, 3}, 1 / std::sqrt(9.0f * static_cast<float>(c.I)), dtype);
   const Tensor b = random.normal({c.O}, 1, dtype);
   const int64_t OH = c.out_height(), OW = c.out_width();
   const Tensor a = add == Add::Pixels   ? random.normal({c.N, OH, OW, c.O})
@@ -142,7 +142,7 @@ double winograd_error(Random& random, const Case& given, Conv2dMethod method, DT
               const int64_t iy = oy + ky - pad.top, ix = ox + kx - pad.left;
               if (iy < 0 || iy >= c.H || ix < 0 || ix >= c.W) continue;
               for (int64_t i = 0; i < c.I; ++i)
-                sum += xs[((n * c.H + iy) * c.W + ix) * c.I + i] * ws[((o * 3 + ky) * 3 + kx) * c.I + i];
+                sum += xs[((n * c.H + iy) * c.W + ix) * c.I + i] * ws[((o * c.I + i) * 3 + ky) * 3 + kx];
             }
           }
           const double want = reference_activation(activation, sum), got = y.data<float>()[at];
@@ -192,7 +192,7 @@ TEST(Conv2d, ChoosesTheMethodByTheShape) {
   Random random(6);
   const auto chosen = [&](int64_t size, int64_t I, int64_t O, int kernel, int stride) {
     Case c{1, size, size, I, O, kernel, kernel, {.stride = stride, .padding = Padding::same(kernel / 2)}};
-    const Tensor x = random.normal({1, size, size, I}), w = random.normal({O, kernel, kernel, I});
+    const Tensor x = random.normal({1, size, size, I}), w = random.normal({O, I, kernel, kernel});
     const Tensor y = run_conv2d(c, x, w, {}, {}, Activation::None);
     std::vector<Conv2dMethod> same;
     for (const auto method : {Conv2dMethod::Direct, Conv2dMethod::Winograd2, Conv2dMethod::Winograd4}) {
@@ -216,7 +216,7 @@ TEST(Conv2d, SameBitsOnAnyThreads) {
   Random random(3);
   for (const auto& [I, O] : {std::pair<int64_t, int64_t>{4, 100}, {100, 4}, {96, 70}, {400, 40}}) {
     const Case c{2, 14, 17, I, O, 3, 3, {.stride = 1, .padding = Padding::same(1)}};
-    const Tensor x = random.normal({c.N, c.H, c.W, I}), w = random.normal({O, 3, 3, I}, 0.05f, DType::BF16);
+    const Tensor x = random.normal({c.N, c.H, c.W, I}), w = random.normal({O, I, 3, 3}, 0.05f, DType::BF16);
     const Tensor b = random.normal({O}), a = random.normal({c.N, O});
     expect_same_bits_on_any_threads([&] { return run_conv2d(c, x, w, b, a, Activation::Silu); });
   }

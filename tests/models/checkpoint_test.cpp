@@ -185,14 +185,9 @@ TensorMap hollow_unet(const UNetConfig& config) {
   const NameMap names = unet_names(config);
   TensorMap result;
   for (const auto& [key, shape] : shapes.shapes()) {
-    const bool convolution = shape.rank() == 4;
-    const bool small =
-        !config.use_linear_projection && shape.rank() == 2 && key.find(".proj_") != std::string::npos;
-    Shape file = convolution ? Shape{shape[0], shape[3], shape[1], shape[2]} : shape;
-    if ((small && key.find("ff.net") == std::string::npos) ||
-        key.find("conv_shortcut.weight") != std::string::npos) {
-      file = Shape{shape[0], shape[-1], 1, 1};
-    }
+    const bool small = !config.use_linear_projection && shape.rank() == 2 &&
+                       key.find(".proj_") != std::string::npos && key.find("ff.net") == std::string::npos;
+    const Shape file = small ? Shape{shape[0], shape[1], 1, 1} : shape;
     const std::optional<std::string> original = names.to_original(key);
     EXPECT_TRUE(original) << key;
     // One page for all: only shapes are looked at.

@@ -43,7 +43,7 @@ CheckpointParts random_parts(const Variant& variant) {
   apply(variant, u);
   RandomParameters unet(1);
   UNet(Scope(unet), u);
-  parts.unet.tensors = unet.file_layout();
+  parts.unet.tensors = unet.taken();
 
   AutoencoderConfig& v = parts.vae.config;
   v = autoencoder_config(variant.vae);
@@ -51,7 +51,7 @@ CheckpointParts random_parts(const Variant& variant) {
   v.layers_per_block = 1;
   RandomParameters vae(2);
   AutoencoderKL(Scope(vae), v);
-  parts.vae.tensors = vae.file_layout();
+  parts.vae.tensors = vae.taken();
 
   for (const TextVariant& t : variant.text_encoders) {
     TextEncoderPart text;
@@ -68,7 +68,7 @@ CheckpointParts random_parts(const Variant& variant) {
     text.padding_id = t.padding_id;
     RandomParameters source(3 + parts.text_encoders.size());
     ClipTextModel(Scope(source), text.config);
-    text.tensors = source.file_layout();
+    text.tensors = source.taken();
     parts.text_encoders.push_back(std::move(text));
   }
   return parts;

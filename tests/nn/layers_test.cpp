@@ -32,7 +32,7 @@ TEST(Layers, AreBuiltFromNamesAndShapesAlone) {
   EXPECT_EQ(shapes.shapes(), (std::map<std::string, Shape>{{"linear.weight", {5, 3}},
                                                            {"linear.bias", {5}},
                                                            {"unbiased.weight", {5, 3}},
-                                                           {"conv.weight", {6, 3, 3, 4}},
+                                                           {"conv.weight", {6, 4, 3, 3}},
                                                            {"conv.bias", {6}},
                                                            {"group.weight", {64}},
                                                            {"group.bias", {64}},
@@ -48,7 +48,7 @@ TEST(Layers, CallTheirOps) {
   const Linear dense(root / "linear", 8, 5);
   const Conv2d conv(root / "conv", 8, 6, 3),
       strided(root / "strided", 8, 6, 3, {.stride = 2, .padding = {0, 0, 1, 1}});
-  const TensorMap file = parameters.file_layout();
+  const TensorMap file = parameters.taken();
   const Tensor x = random_tensor({2, 5, 7, 8}, 1);
 
   const auto close_to_exact_linear = [&](const Tensor& y, const Tensor& add) {

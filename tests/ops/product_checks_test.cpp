@@ -34,7 +34,7 @@ TEST(ProductChecks, Matmul) {
 }
 
 TEST(ProductChecks, Conv2d) {
-  const Tensor x = random_tensor({2, 7, 9, 4}, 1), w = random_tensor({5, 3, 3, 4}, 2),
+  const Tensor x = random_tensor({2, 7, 9, 4}, 1), w = random_tensor({5, 4, 3, 3}, 2),
                b = random_tensor({5}, 3);
   const Conv2dOptions same{.stride = 1, .padding = Padding::same(1)};
   EXPECT_EQ(conv2d(x, w, b, same, random_tensor({2, 5}, 4)).shape(), (Shape{2, 7, 9, 5}));

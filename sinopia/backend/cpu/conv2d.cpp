@@ -27,8 +27,8 @@ void CpuKernels::conv2d(const Tensor& x, const Tensor& w, const Tensor& bias, co
                         .channels = x.dim(3),
                         .out_height = y.dim(1),
                         .out_width = y.dim(2),
-                        .kernel_height = w.dim(1),
-                        .kernel_width = w.dim(2),
+                        .kernel_height = w.dim(2),
+                        .kernel_width = w.dim(3),
                         .stride = options.stride,
                         .pad_top = options.padding.top,
                         .pad_left = options.padding.left};
@@ -48,14 +48,18 @@ void CpuKernels::conv2d(const Tensor& x, const Tensor& w, const Tensor& bias, co
   p.rows_per_add = add && add.rank() == 2 ? pixels : 1;
   p.activation = activation;
   p.y = y.data<float>();
-  switch (choose_method(p, options)) {
-    case Conv2dMethod::Winograd2:
-      return winograd(p, 2);
-    case Conv2dMethod::Winograd4:
-      return winograd(p, 4);
-    default:
-      return gemm(p);
+  const Conv2dMethod method = choose_method(p, options);
+  if (method == Conv2dMethod::Winograd2) return winograd(p, 2);
+  if (method == Conv2dMethod::Winograd4) return winograd(p, 4);
+  // The rows of the implicit matrix are patches of neighbouring channels, and so must the weights be.
+  Tensor by_pixel;
+  if (w.dim(2) * w.dim(3) > 1) {
+    by_pixel = Tensor::empty({w.dim(0), w.dim(2), w.dim(3), w.dim(1)}, w.dtype());
+    const int axes[] = {0, 2, 3, 1};
+    permute(w, axes, by_pixel);
+    p.w = by_pixel.raw();
   }
+  gemm(p);
 }
 
 }  // namespace sinopia

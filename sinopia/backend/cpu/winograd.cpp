@@ -131,8 +131,7 @@ void TransformInput(const Plan<T>& plan, int64_t first, int64_t count, const flo
       for (int j = 0; j < kIn; ++j) {
         const int64_t ix = at.x + j - g.pad_left;
         const bool inside = iy >= 0 && iy < g.height && ix >= 0 && ix < g.width;
-        pixels[i * kIn + j] =
-            inside ? plan.p.x + ((at.image * g.height + iy) * g.width + ix) * C : zeros;
+        pixels[i * kIn + j] = inside ? plan.p.x + ((at.image * g.height + iy) * g.width + ix) * C : zeros;
       }
     }
     const auto transform = [&](auto d, int64_t c) HWY_ATTR {
@@ -157,45 +156,48 @@ void TransformInput(const Plan<T>& plan, int64_t first, int64_t count, const flo
     };
     const F32 d;
     int64_t c = 0;
-    for (; c + static_cast<int64_t>(hn::Lanes(d)) <= C; c += static_cast<int64_t>(hn::Lanes(d))) transform(d, c);
+    for (; c + static_cast<int64_t>(hn::Lanes(d)) <= C; c += static_cast<int64_t>(hn::Lanes(d)))
+      transform(d, c);
     for (; c < C; ++c) transform(hn::CappedTag<float, 1>(), c);
   }
 }
 
-/// u[position][channel][TileColumns()] of channels [channel, channel + count) and a panel of outputs, zeros past the
-/// last output. `taps` holds 9 * count * TileColumns() floats.
+/// u[position][channel][TileColumns()] of channels [channel, channel + count) and a panel of outputs, zeros
+/// past the last output. `taps` holds 9 * count * TileColumns() floats.
 template <int T, class Stored>
-void TransformWeights(const Plan<T>& plan, int64_t column, int64_t channel, int64_t count, float* taps, float* u) {
+void TransformWeights(const Plan<T>& plan, int64_t column, int64_t channel, int64_t count, float* taps,
+                      float* u) {
   constexpr int kIn = T + 2;
   const int64_t C = plan.g.channels, width = TileColumns(), size = count * width;
   const int64_t outputs = std::min(width, plan.p.n - column);
-  static constexpr Stored kNoWeights[kMaxBlockK] = {};
+  static constexpr Stored kNoWeights[9 * kMaxBlockK] = {};
   const auto* w = static_cast<const Stored*>(plan.p.w);
-  for (int tap = 0; tap < 9; ++tap) {
-    const Stored* rows[kMaxTileColumns];
-    for (int64_t j = 0; j < width; ++j)
-      rows[j] = j < outputs ? w + ((column + j) * 9 + tap) * C + channel : kNoWeights;
-    PackRows(rows, width, count, taps + tap * size);
-  }
+  const Stored* rows[kMaxTileColumns];
+  for (int64_t j = 0; j < width; ++j)
+    rows[j] = j < outputs ? w + ((column + j) * C + channel) * 9 : kNoWeights;
+  PackRows(rows, width, 9 * count, taps);
   const F32 d;
   using V = hn::Vec<F32>;
-  for (int64_t k = 0; k < size; k += static_cast<int64_t>(hn::Lanes(d))) {
-    V half[kIn][3];
+  for (int64_t k = 0; k < count; ++k, taps += 9 * width) {
+    for (int64_t lane = 0; lane < width; lane += static_cast<int64_t>(hn::Lanes(d))) {
+      V half[kIn][3];
 #pragma GCC unroll 8
-    for (int j = 0; j < 3; ++j) {
-      V x[3], out[kIn];
+      for (int j = 0; j < 3; ++j) {
+        V x[3], out[kIn];
 #pragma GCC unroll 8
-      for (int i = 0; i < 3; ++i) x[i] = hn::Load(d, taps + (i * 3 + j) * size + k);
-      Axis<T>::Weights(d, x, out);
+        for (int i = 0; i < 3; ++i) x[i] = hn::Load(d, taps + (i * 3 + j) * width + lane);
+        Axis<T>::Weights(d, x, out);
 #pragma GCC unroll 8
-      for (int i = 0; i < kIn; ++i) half[i][j] = out[i];
-    }
+        for (int i = 0; i < kIn; ++i) half[i][j] = out[i];
+      }
+      float* to = u + k * width + lane;
 #pragma GCC unroll 8
-    for (int i = 0; i < kIn; ++i) {
-      V out[kIn];
-      Axis<T>::Weights(d, half[i], out);
+      for (int i = 0; i < kIn; ++i) {
+        V out[kIn];
+        Axis<T>::Weights(d, half[i], out);
 #pragma GCC unroll 8
-      for (int j = 0; j < kIn; ++j) hn::Store(out[j], d, u + (i * kIn + j) * size + k);
+        for (int j = 0; j < kIn; ++j) hn::Store(out[j], d, to + (i * kIn + j) * size);
+      }
     }
   }
 }
@@ -267,7 +269,8 @@ void MultiplyTiles(const Plan<T>& plan, int64_t first, int64_t count, int64_t co
   const int64_t pieces = divide_up(C, kMaxBlockK);
   const int64_t piece = divide_up(divide_up(C, pieces), 8) * 8;
   const int64_t step = divide_up(count, kTileRows) * kTileRows;
-  const int64_t m_stride = (step + 1) * width;  // not a power of two, which would crowd a few sets of the cache
+  const int64_t m_stride =
+      (step + 1) * width;  // not a power of two, which would crowd a few sets of the cache
   float* taps = thread_scratch((9 + kPositions) * piece * width + kPositions * m_stride);
   float* u = taps + 9 * piece * width;
   float* m = u + kPositions * piece * width;
@@ -280,7 +283,8 @@ void MultiplyTiles(const Plan<T>& plan, int64_t first, int64_t count, int64_t co
       const float* from = v + position * v_stride + channel;
       for (int64_t r = 0; r < step; ++r) rows[r] = from + std::min(r, count - 1) * C;
       for (int64_t r = 0; r < step; r += kTileRows)
-        MicroTile<kTileRows, kTileVectors>(rows.data() + r, step, 1, channels, u + position * channels * width,
+        MicroTile<kTileRows, kTileVectors>(rows.data() + r, step, 1, channels,
+                                           u + position * channels * width,
                                            m + position * m_stride + r * width, width, end);
     }
   }
@@ -338,8 +342,9 @@ HWY_AFTER_NAMESPACE();
 namespace sinopia {
 namespace {
 
-// In multiply-adds, from the times of 30 shapes on a Zen 3 with AVX2: what it takes to lay out one weight, and to
-// move one number of a tile to or from its transformed place. Products are computed for this many outputs at least.
+// In multiply-adds, from the times of 30 shapes on a Zen 3 with AVX2: what it takes to lay out one weight,
+// and to move one number of a tile to or from its transformed place. Products are computed for this many
+// outputs at least.
 constexpr double kWeightCost = 40, kPixelCost = 60;
 constexpr int64_t kCostColumns = 16;
 

@@ -7,10 +7,10 @@ namespace sinopia {
 // Tiles of one task: their products stay in the L2 cache, the transformed pixels of all tasks at once in L3.
 inline constexpr int64_t kWinogradTiles = 192;
 
-/// A 3x3 convolution of stride 1 by minimal filtering (Lavin and Gray 2015): outputs in tiles of `tile` x `tile`,
-/// 2 or 4, each from (tile + 2)^2 products of transformed pixels and weights where the sum over the kernel takes
-/// 9 tile^2. problem.patches must be set; w is [N,3,3,I]. With 4 the points are 0, +-sqrt(1/2), +-sqrt(2) and
-/// infinity, whose error is about 2e-6 of the largest output.
+/// A 3x3 convolution of stride 1 by minimal filtering (Lavin and Gray 2015): outputs in tiles of `tile` x
+/// `tile`, 2 or 4, each from (tile + 2)^2 products of transformed pixels and weights where the sum over the
+/// kernel takes 9 tile^2. problem.patches must be set; w is [N,I,3,3]. With 4 the points are 0, +-sqrt(1/2),
+/// +-sqrt(2) and infinity, whose error is about 2e-6 of the largest output.
 void winograd(const GemmProblem& problem, int tile);
 
 /// What a 3x3 convolution of stride 1 takes by either way, in multiply-adds of the direct one's inner loop.
