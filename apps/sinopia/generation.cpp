@@ -1,5 +1,6 @@
 #include "generation.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <vector>
 
@@ -8,6 +9,7 @@
 #include "options.h"
 #include "output_name.h"
 #include "progress.h"
+#include "sinopia/backend/conv2d_method.h"
 #include "sinopia/base/log.h"
 #include "sinopia/base/threads.h"
 #include "sinopia/io/file.h"
@@ -63,6 +65,14 @@ void add_job_options(CLI::App& app, GenerationJob& job) {
       "decode in tiles, with less memory: on, off, auto (above 1024x1024)");
   add_integer(app, "--preview", request.preview_interval, 0, 1000, "write FILE_preview every N steps");
   add_integer(app, "-t,--threads", job.threads, 1, 1024, "threads (all cores)");
+  add_choice(
+      app, "--conv-method", {kConv2dMethodNames.begin(), kConv2dMethodNames.end()},
+      [](const std::string& name) {
+        const auto at = std::find(kConv2dMethodNames.begin(), kConv2dMethodNames.end(), name);
+        set_conv2d_method(static_cast<Conv2dMethod>(at - kConv2dMethodNames.begin()));
+      },
+      "how 3x3 convolutions are computed: direct (every product), winograd2, winograd4 (fewer), auto "
+      "(fastest)");
   app.add_option("--latent", job.latent,
                  "write what was decoded as the tensor 'latent' [N,H,W,C], .safetensors")
       ->type_name("FILE");

@@ -4,6 +4,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "sinopia/backend/conv2d_method.h"
 #include "sinopia/base/threads.h"
 #include "sinopia/pipelines/metadata.h"
 
@@ -42,6 +43,11 @@ std::string report_json(const GenerationRequest& request, const GenerationResult
   report["cfg_scale"] = request.cfg_scale;
   report["rng"] = to_string(request.rng);
   report["threads"] = thread_count();
+  const Conv2dCounts convolutions = conv2d_counts();
+  report["convolutions"] = {{"method", kConv2dMethodNames[static_cast<size_t>(conv2d_method())]},
+                            {"direct", convolutions.direct},
+                            {"winograd2", convolutions.winograd2},
+                            {"winograd4", convolutions.winograd4}};
   report["images"] = images;
   report["seconds"] = {{"load", facts.load_seconds},
                        {"text", result.timings.text},

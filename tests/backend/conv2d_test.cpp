@@ -184,6 +184,9 @@ TEST(Conv2d, MinimalFilteringMatchesDouble) {
       EXPECT_LE(winograd_error(random, {1, 75, 66, 6, 18, 3, 3, same}, method, DType::F32, Add::Pixels,
                                Activation::None),
                 limit);
+      EXPECT_LE(winograd_error(random, {1, 61, 59, 270, 5, 3, 3, same}, method, DType::BF16, Add::None,
+                               Activation::None),
+                limit);
     }
   });
 }
@@ -214,8 +217,12 @@ TEST(Conv2d, ChoosesTheMethodByTheShape) {
 
 TEST(Conv2d, SameBitsOnAnyThreads) {
   Random random(3);
-  for (const auto& [I, O] : {std::pair<int64_t, int64_t>{4, 100}, {100, 4}, {96, 70}, {400, 40}}) {
-    const Case c{2, 14, 17, I, O, 3, 3, {.stride = 1, .padding = Padding::same(1)}};
+  struct Channels {
+    int64_t H, I, O;
+  };
+  for (const auto& [H, I, O] :
+       {Channels{14, 4, 100}, {14, 100, 4}, {14, 96, 70}, {14, 400, 40}, {99, 40, 20}, {99, 300, 20}}) {
+    const Case c{2, H, 17, I, O, 3, 3, {.stride = 1, .padding = Padding::same(1)}};
     const Tensor x = random.normal({c.N, c.H, c.W, I}), w = random.normal({O, I, 3, 3}, 0.05f, DType::BF16);
     const Tensor b = random.normal({O}), a = random.normal({c.N, O});
     expect_same_bits_on_any_threads([&] { return run_conv2d(c, x, w, b, a, Activation::Silu); });

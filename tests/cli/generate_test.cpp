@@ -134,6 +134,30 @@ TEST(Generate, ReportsAsJson) {
   EXPECT_EQ(nlohmann::json::parse(slurp(folder / "b.json"))["width"], 64);
 }
 
+TEST(Generate, ComputesConvolutionsAsAsked) {
+  const TemporaryFolder folder;
+  const auto counts = [&](const std::string& method) {
+    const Outcome outcome =
+        run(generate(folder / (method + ".png"), {"--json", "-", "--conv-method", method, "--latent",
+                                                  folder / (method + ".safetensors")}));
+    expect_success(outcome);
+    const auto convolutions = nlohmann::json::parse(outcome.out)["convolutions"];
+    EXPECT_EQ(convolutions["method"], method);
+    return std::array<int, 3>{convolutions["direct"], convolutions["winograd2"], convolutions["winograd4"]};
+  };
+  const auto direct = counts("direct"), two = counts("winograd2"), four = counts("winograd4"),
+             automatic = counts("auto");
+  EXPECT_GT(direct[0], 0);
+  EXPECT_EQ(direct[1] + direct[2], 0);
+  // What strides over pixels stays direct.
+  EXPECT_GT(two[1], two[0]);
+  EXPECT_EQ(two[0] + two[1], direct[0]);
+  EXPECT_EQ(two[2], 0);
+  EXPECT_EQ(four, (std::array{two[0], 0, two[1]}));
+  EXPECT_EQ(automatic[0] + automatic[1] + automatic[2], direct[0]);
+  EXPECT_NE(slurp(folder / "direct.safetensors"), slurp(folder / "winograd4.safetensors"));
+}
+
 TEST(Generate, ShowsProgressAndPreviews) {
   const TemporaryFolder folder;
   const Outcome outcome = run(generate(folder / "a.png", {"--preview", "2"}));

@@ -38,6 +38,17 @@ INSTANTIATE_TEST_SUITE_P(Models, UNetGolden,
                          testing::Values("unet_sd1", "unet_sd2", "unet_inpaint", "unet_x4", "unet_sdxl",
                                          "unet_refiner", "unet_lcm", "unet_plain"));
 
+class UNetByConv2dMethod : public EachConv2dMethod {};
+
+TEST_P(UNetByConv2dMethod, IsDiffusers) {
+  const Golden golden("unet_sd1");
+  const auto unet = golden.build<UNet>(unet_config_from_json(golden.config()));
+  const UNetContext context = unet.prepare(golden.in("text"));
+  expect_golden(unet.forward(golden.in("sample"), golden.in("t"), context), golden.out("sample"), "sample");
+}
+
+SINOPIA_FOR_EACH_CONV2D_METHOD(UNetByConv2dMethod);
+
 TEST(UNet, NamedConfigsSurviveJson) {
   for (std::string_view name : unet_config_names()) {
     const UNetConfig& config = unet_config(name);

@@ -11,7 +11,9 @@
 namespace sinopia {
 namespace {
 
-TEST(Autoencoder, IsDiffusers) {
+class AutoencoderGolden : public EachConv2dMethod {};
+
+TEST_P(AutoencoderGolden, IsDiffusers) {
   for (const char* name : {"vae", "vae_no_quant"}) {
     const Golden golden(name);
     const auto vae = golden.build<AutoencoderKL>(autoencoder_config_from_json(golden.config()));
@@ -21,6 +23,8 @@ TEST(Autoencoder, IsDiffusers) {
     expect_golden(vae.decode(golden.in("z")), golden.out("decoded"), std::string(name) + "_decoded");
   }
 }
+
+SINOPIA_FOR_EACH_CONV2D_METHOD(AutoencoderGolden);
 
 TEST(Autoencoder, ScaleAndShiftUndoEachOther) {
   const Golden golden("vae_no_quant");

@@ -124,19 +124,16 @@ void AttendBlock(const AttentionProblem& p, int64_t batch, int64_t head, int64_t
   const ValuePanels panels(p.D);
   const int64_t width = TileColumns(), stride = p.heads * p.D, columns = panels.columns();
   const int64_t queries = std::min(kQueries, p.T - t0);
-  const int64_t q_stride = (p.D + 15) / 16 * 16;
-  float* scores = thread_scratch(kQueries * (kKeys + q_stride + columns));
-  float* q = scores + kQueries * kKeys;
-  float* sums = q + kQueries * q_stride;
+  const int64_t q_size = packed_size<kTileRows>(p.D);
+  float* scores = thread_scratch(kQueries * (kKeys + columns) + kQueries / kTileRows * q_size);
+  float* sums = scores + kQueries * kKeys;
+  float* q = sums + kQueries * columns;
 
-  const float* q_rows[kQueries];
-  const float* score_rows[kQueries];
   float maximum[kQueries], total[kQueries];
   for (int64_t r = 0; r < kQueries; ++r) {
     const float* from = p.q + (batch * p.T + std::min(t0 + r, p.T - 1)) * stride + head * p.D;
-    for (int64_t c = 0; c < p.D; ++c) q[r * q_stride + c] = from[c] * p.scale;
-    q_rows[r] = q + r * q_stride;
-    score_rows[r] = scores + r * kKeys;
+    float* to = q + r / kTileRows * q_size + r % kTileRows * kRun;
+    for (int64_t c = 0; c < p.D; ++c) to[c / kRun * kTileRows * kRun + c % kRun] = from[c] * p.scale;
     maximum[r] = kLowest;
     total[r] = 0;
   }
@@ -148,7 +145,8 @@ void AttendBlock(const AttentionProblem& p, int64_t batch, int64_t head, int64_t
     for (int64_t s = 0; s < keys; s += width) {
       const float* panel = packed_k + (key0 + s) * p.D;
       for (int64_t r = 0; r < queries; r += kTileRows)
-        MicroTile<kTileRows, kTileVectors>(q_rows + r, 0, 1, p.D, panel, scores + r * kKeys + s, kKeys, {});
+        MicroTile<kTileRows, kTileVectors>(packed_rows<kTileRows>(q + r / kTileRows * q_size), p.D, panel,
+                                           scores + r * kKeys + s, kKeys, {});
     }
     for (int64_t r = 0; r < queries; ++r) {
       float* row = scores + r * kKeys;
@@ -173,13 +171,16 @@ void AttendBlock(const AttentionProblem& p, int64_t batch, int64_t head, int64_t
       const int64_t panel_vectors = panels.width(i);
       if (panel_vectors == 3) {
         for (int64_t r = 0; r < queries; r += kWideTileRows)
-          MicroTile<kWideTileRows, 3>(score_rows + r, 0, 1, keys, panel, to + r * columns, columns, add);
+          MicroTile<kWideTileRows, 3>(strided_rows(scores + r * kKeys, kKeys), keys, panel, to + r * columns,
+                                      columns, add);
       } else if (panel_vectors == 2) {
         for (int64_t r = 0; r < queries; r += kTileRows)
-          MicroTile<kTileRows, 2>(score_rows + r, 0, 1, keys, panel, to + r * columns, columns, add);
+          MicroTile<kTileRows, 2>(strided_rows(scores + r * kKeys, kKeys), keys, panel, to + r * columns,
+                                  columns, add);
       } else {
         for (int64_t r = 0; r < queries; r += kTileRows)
-          MicroTile<kTileRows, 1>(score_rows + r, 0, 1, keys, panel, to + r * columns, columns, add);
+          MicroTile<kTileRows, 1>(strided_rows(scores + r * kKeys, kKeys), keys, panel, to + r * columns,
+                                  columns, add);
       }
       panel += packed_keys * panel_vectors * panels.lanes;
     }

@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "sinopia/backend/conv2d_method.h"
 #include "sinopia/backend/cpu/cast.h"
 #include "sinopia/backend/cpu/cpu_kernels.h"
 #include "sinopia/backend/cpu/winograd.h"
@@ -11,7 +12,8 @@ Conv2dMethod choose_method(const GemmProblem& p, const Conv2dOptions& options) {
   const bool suits =
       p.patches && p.patches->kernel_height == 3 && p.patches->kernel_width == 3 && options.stride == 1;
   if (!suits) return Conv2dMethod::Direct;
-  if (options.method != Conv2dMethod::Auto) return options.method;
+  const Conv2dMethod asked = options.method == Conv2dMethod::Auto ? conv2d_method() : options.method;
+  if (asked != Conv2dMethod::Auto) return asked;
   const double direct = direct_cost(p), two = winograd_cost(p, 2), four = winograd_cost(p, 4);
   if (direct <= std::min(two, four)) return Conv2dMethod::Direct;
   return two < four ? Conv2dMethod::Winograd2 : Conv2dMethod::Winograd4;
@@ -49,6 +51,7 @@ void CpuKernels::conv2d(const Tensor& x, const Tensor& w, const Tensor& bias, co
   p.activation = activation;
   p.y = y.data<float>();
   const Conv2dMethod method = choose_method(p, options);
+  if (w.dim(2) * w.dim(3) > 1) count_conv2d(method);
   if (method == Conv2dMethod::Winograd2) return winograd(p, 2);
   if (method == Conv2dMethod::Winograd4) return winograd(p, 4);
   // The rows of the implicit matrix are patches of neighbouring channels, and so must the weights be.

@@ -6,6 +6,8 @@
 #define SINOPIA_BACKEND_CPU_GEMM_INL_H_
 #endif
 
+#include <algorithm>
+
 #include <hwy/cache_control.h>
 #include <hwy/highway.h>
 
@@ -69,12 +71,57 @@ struct TileEnd {
   const float* add[kTileRows] = {};  ///< of each row, at the tile's columns
 };
 
-/// out [kRows, kVectors vectors] = rows * panel: the sum over `segments` runs of `length` floats of each row.
-/// rows[s * rows_step + i] is run s of row i; the panel [segments * length, kVectors vectors] is aligned.
+// Element k of a tile's row i lies at at[i * row + k / kRun * run + k % kRun].
+inline constexpr int64_t kRun = static_cast<int64_t>(hn::MaxLanes(F32()));
+struct TileRows {
+  const float* at;
+  int64_t row, run;
+};
+
+/// Tiles that PackTile laid out, or the transforms of a picture: read front to back.
+template <int kRows>
+HWY_INLINE TileRows packed_rows(const float* at) {
+  return {at, kRun, kRows * kRun};
+}
+/// Rows of their own, `row` floats apart.
+HWY_INLINE TileRows strided_rows(const float* at, int64_t row) { return {at, row, kRun}; }
+
+/// Floats that a packed tile takes for K.
+template <int kRows>
+int64_t packed_size(int64_t K) {
+  return (K + kRun - 1) / kRun * kRun * kRows;
+}
+
+/// Lays out one tile of the left factor: the row i is `segments` runs of `length` floats, run s at
+/// rows[s * rows_step + i].
+template <int kRows>
+void PackTile(const float* const* rows, int64_t rows_step, int64_t segments, int64_t length,
+              float* HWY_RESTRICT to) {
+  const F32 d;
+  for (int64_t s = 0; s < segments; ++s) {
+    int64_t k = s * length, done = 0;
+    while (done < length) {
+      const int64_t lane = k % kRun, count = std::min(kRun - lane, length - done);
+      float* out = to + k / kRun * kRows * kRun + lane;
+      if (count == kRun) {
+#pragma GCC unroll 16
+        for (int i = 0; i < kRows; ++i)
+          hn::Store(hn::LoadU(d, rows[s * rows_step + i] + done), d, out + i * kRun);
+      } else {
+        for (int i = 0; i < kRows; ++i) std::copy_n(rows[s * rows_step + i] + done, count, out + i * kRun);
+      }
+      k += count;
+      done += count;
+    }
+  }
+}
+
+/// out [kRows, kVectors vectors] = rows [kRows, K] * panel [K, kVectors vectors], the panel aligned. Asks for
+/// the rows `ahead` floats further on, unless it is 0.
 template <int kRows, int kVectors>
-HWY_INLINE void MicroTile(const float* const* rows, int64_t rows_step, int64_t segments, int64_t length,
-                          const float* HWY_RESTRICT panel, float* HWY_RESTRICT out, int64_t out_stride,
-                          const TileEnd& end) {
+HWY_INLINE void MicroTile(const TileRows& rows, int64_t K, const float* HWY_RESTRICT panel,
+                          float* HWY_RESTRICT out, int64_t out_stride, const TileEnd& end,
+                          int64_t ahead = 0) {
   const F32 d;
   using V = hn::Vec<F32>;
   const size_t lanes = hn::Lanes(d);
@@ -86,24 +133,31 @@ HWY_INLINE void MicroTile(const float* const* rows, int64_t rows_step, int64_t s
   }
 #pragma GCC unroll 16
   for (int i = 0; i < kRows; ++i) hwy::Prefetch(out + i * out_stride);
-  for (int64_t s = 0; s < segments; ++s) {
-    const float* row[kRows];
+  const float* at = rows.at;
+  const int64_t row = rows.row;
+  const auto multiply = [&](int64_t k) HWY_ATTR {
+    V b[kVectors];
 #pragma GCC unroll 16
-    for (int i = 0; i < kRows; ++i) row[i] = rows[s * rows_step + i];
-#pragma GCC unroll 2
-    for (int64_t k = 0; k < length; ++k) {
-      V b[kVectors];
+    for (int j = 0; j < kVectors; ++j) b[j] = hn::Load(d, panel + (k * kVectors + j) * lanes);
 #pragma GCC unroll 16
-      for (int j = 0; j < kVectors; ++j) b[j] = hn::Load(d, panel + j * lanes);
-      panel += kVectors * lanes;
+    for (int i = 0; i < kRows; ++i) {
+      const V a = hn::Set(d, at[i * row + k]);
 #pragma GCC unroll 16
-      for (int i = 0; i < kRows; ++i) {
-        const V a = hn::Set(d, row[i][k]);
-#pragma GCC unroll 16
-        for (int j = 0; j < kVectors; ++j) sum[i][j] = hn::MulAdd(a, b[j], sum[i][j]);
-      }
+      for (int j = 0; j < kVectors; ++j) sum[i][j] = hn::MulAdd(a, b[j], sum[i][j]);
     }
+  };
+  int64_t left = K;
+  for (; left >= kRun; left -= kRun) {
+    if (ahead != 0) {
+#pragma GCC unroll 16
+      for (int64_t i = 0; i < kRows * kRun; i += 16) hwy::Prefetch(at + ahead + i);
+    }
+#pragma GCC unroll 4
+    for (int64_t k = 0; k < kRun; ++k) multiply(k);
+    at += rows.run;
+    panel += kRun * kVectors * lanes;
   }
+  for (int64_t k = 0; k < left; ++k) multiply(k);
   if (end.accumulate) {
 #pragma GCC unroll 16
     for (int i = 0; i < kRows; ++i) {

@@ -80,9 +80,6 @@ HWY_INLINE void PrefetchShare(const float* panel, int64_t size, int64_t share, i
   for (int64_t i = share * each; i < std::min(size, (share + 1) * each); i += kLine) hwy::Prefetch(panel + i);
 }
 
-// A copy of rows pays if that many panels use it.
-constexpr int64_t kCopyPanels = 8;
-
 /// Rows [row0, row0 + rows) times panels [panel0, panel1), for the blocks [first, last) of K.
 void MultiplyBlock(const GemmProblem& p, const std::vector<BlockK>& blocks, int64_t first, int64_t last,
                    const float* packed, const float* zeros, int64_t row0, int64_t rows, int64_t panel0,
@@ -91,23 +88,24 @@ void MultiplyBlock(const GemmProblem& p, const std::vector<BlockK>& blocks, int6
   const auto lanes = static_cast<int64_t>(hn::Lanes(d));
   const int64_t width = TileColumns(), panels = divide_up(p.n, width);
   const int64_t tiles = divide_up(rows, kTileRows), step = tiles * kTileRows;
-  const int64_t channels = p.patches ? p.patches->channels : p.k;
   RowPointers pointers(p, zeros, row0, rows, step);
   HWY_ALIGN float tile[kTileRows * kMaxTileColumns];
   for (int64_t b = first; b < last; ++b) {
     const BlockK& block = blocks[b];
-    const bool copies = block.length < channels && panel1 - panel0 >= kCopyPanels;
-    const float* const* runs =
-        copies ? pointers.copy(block, thread_scratch(rows * block.length)) : pointers.find(block);
+    const float* const* runs = pointers.find(block);
+    const int64_t tile_size = packed_size<kTileRows>(block.size());
+    float* left = thread_scratch(tiles * tile_size);
+    for (int64_t i = 0; i < tiles; ++i)
+      PackTile<kTileRows>(runs + i * kTileRows, step, block.segments, block.length, left + i * tile_size);
     const bool is_first = b == 0, is_last = b + 1 == static_cast<int64_t>(blocks.size());
     for (int64_t panel = panel0; panel < panel1; ++panel) {
       const int64_t size = width * block.size(), column = panel * width;
       const float* from = packed + panel * size;
       for (int64_t r = 0; r < rows; r += kTileRows) {
         if (panel + 1 < panel1) PrefetchShare(from + size, size, r / kTileRows, tiles);
+        const TileRows x = packed_rows<kTileRows>(left + r / kTileRows * tile_size);
         if (rows - r < kTileRows || column + width > p.n) {
-          MicroTile<kTileRows, kTileVectors>(runs + r, step, block.segments, block.length, from, tile, width,
-                                             {});
+          MicroTile<kTileRows, kTileVectors>(x, block.size(), from, tile, width, {});
           FinishTile(p, row0 + r, std::min<int64_t>(kTileRows, rows - r), column, tile, is_first, is_last);
           continue;
         }
@@ -119,7 +117,7 @@ void MultiplyBlock(const GemmProblem& p, const std::vector<BlockK>& blocks, int6
           for (int64_t i = 0; p.add && i < kTileRows; ++i)
             end.add[i] = p.add + (row0 + r + i) / p.rows_per_add * p.n + column;
         }
-        MicroTile<kTileRows, kTileVectors>(runs + r, step, block.segments, block.length, from, y, p.n, end);
+        MicroTile<kTileRows, kTileVectors>(x, block.size(), from, y, p.n, end);
         if (!is_last || p.activation == Activation::None) continue;
         for (int64_t i = 0; i < kTileRows; ++i) {
           for (int64_t j = i * p.n; j < i * p.n + width; j += lanes)

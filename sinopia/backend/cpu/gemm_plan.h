@@ -112,17 +112,6 @@ class RowPointers {
     return pointers_.data();
   }
 
-  /// The same for a block of one run, out of a copy without gaps: tiles read that faster than rows far apart.
-  const float* const* copy(const BlockK& block, float* to) {
-    find(block);
-    for (int64_t r = 0; r < rows_; ++r, to += block.length) {
-      std::copy_n(pointers_[r], block.length, to);
-      pointers_[r] = to;
-    }
-    for (int64_t r = rows_; r < step_; ++r) pointers_[r] = pointers_[rows_ - 1];
-    return pointers_.data();
-  }
-
  private:
   const GemmProblem& p_;
   const float* zeros_;

@@ -116,59 +116,67 @@ struct Plan {
   }
 };
 
-/// v[position][tile][I] for tiles [first, first + count), positions `stride` floats apart.
+/// The transformed pixels of a register tile's worth of tiles, [first, first + kTileRows), as rows that the
+/// products read front to back: v[position][packed rows], positions `stride` floats apart. Tiles past the
+/// last repeat it.
 template <int T>
-void TransformInput(const Plan<T>& plan, int64_t first, int64_t count, const float* zeros, float* v,
-                    int64_t stride) {
+void TransformInput(const Plan<T>& plan, int64_t first, const float* zeros, float* v, int64_t stride) {
   constexpr int kIn = T + 2;
   const Patches& g = plan.g;
   const int64_t C = g.channels;
-  for (int64_t t = 0; t < count; ++t, v += C) {
-    const TilePlace at = plan.place(first + t);
-    const float* pixels[kIn * kIn];
+  const float* pixels[kTileRows][kIn * kIn];
+  for (int64_t t = 0; t < kTileRows; ++t) {
+    const TilePlace at = plan.place(std::min(first + t, plan.tiles - 1));
     for (int i = 0; i < kIn; ++i) {
       const int64_t iy = at.y + i - g.pad_top;
       for (int j = 0; j < kIn; ++j) {
         const int64_t ix = at.x + j - g.pad_left;
         const bool inside = iy >= 0 && iy < g.height && ix >= 0 && ix < g.width;
-        pixels[i * kIn + j] = inside ? plan.p.x + ((at.image * g.height + iy) * g.width + ix) * C : zeros;
+        pixels[t][i * kIn + j] = inside ? plan.p.x + ((at.image * g.height + iy) * g.width + ix) * C : zeros;
       }
     }
-    const auto transform = [&](auto d, int64_t c) HWY_ATTR {
-      using V = hn::Vec<decltype(d)>;
-      V half[kIn][kIn];  // columns done
+  }
+  const auto transform = [&](auto d, int64_t t, int64_t c) HWY_ATTR {
+    using V = hn::Vec<decltype(d)>;
+    float* to = v + c / kRun * kTileRows * kRun + t * kRun + c % kRun;
+    V half[kIn][kIn];  // columns done
 #pragma GCC unroll 8
-      for (int j = 0; j < kIn; ++j) {
-        V x[kIn], out[kIn];
+    for (int j = 0; j < kIn; ++j) {
+      V x[kIn], out[kIn];
 #pragma GCC unroll 8
-        for (int i = 0; i < kIn; ++i) x[i] = hn::LoadU(d, pixels[i * kIn + j] + c);
-        Axis<T>::Input(d, x, out);
+      for (int i = 0; i < kIn; ++i) x[i] = hn::LoadU(d, pixels[t][i * kIn + j] + c);
+      Axis<T>::Input(d, x, out);
 #pragma GCC unroll 8
-        for (int i = 0; i < kIn; ++i) half[i][j] = out[i];
-      }
+      for (int i = 0; i < kIn; ++i) half[i][j] = out[i];
+    }
 #pragma GCC unroll 8
-      for (int i = 0; i < kIn; ++i) {
-        V out[kIn];
-        Axis<T>::Input(d, half[i], out);
+    for (int i = 0; i < kIn; ++i) {
+      V out[kIn];
+      Axis<T>::Input(d, half[i], out);
 #pragma GCC unroll 8
-        for (int j = 0; j < kIn; ++j) hn::StoreU(out[j], d, v + (i * kIn + j) * stride + c);
-      }
-    };
-    const F32 d;
-    int64_t c = 0;
-    for (; c + static_cast<int64_t>(hn::Lanes(d)) <= C; c += static_cast<int64_t>(hn::Lanes(d)))
-      transform(d, c);
-    for (; c < C; ++c) transform(hn::CappedTag<float, 1>(), c);
+      for (int j = 0; j < kIn; ++j) hn::StoreU(out[j], d, to + (i * kIn + j) * stride);
+    }
+  };
+  int64_t c = 0;
+  for (; c + kRun <= C; c += kRun) {
+    for (int64_t t = 0; t < kTileRows; ++t) transform(F32(), t, c);
+  }
+  for (; c < C; ++c) {
+    for (int64_t t = 0; t < kTileRows; ++t) transform(hn::CappedTag<float, 1>(), t, c);
   }
 }
 
+/// Floats from one position of transformed weights to the next: not a power of two, which would crowd a few
+/// sets of the cache.
+int64_t WeightStride(int64_t channels) { return (channels + 1) * TileColumns(); }
+
 /// u[position][channel][TileColumns()] of channels [channel, channel + count) and a panel of outputs, zeros
-/// past the last output. `taps` holds 9 * count * TileColumns() floats.
+/// past the last output; positions WeightStride(count) apart. `taps` holds 9 * count * TileColumns() floats.
 template <int T, class Stored>
 void TransformWeights(const Plan<T>& plan, int64_t column, int64_t channel, int64_t count, float* taps,
                       float* u) {
   constexpr int kIn = T + 2;
-  const int64_t C = plan.g.channels, width = TileColumns(), size = count * width;
+  const int64_t C = plan.g.channels, width = TileColumns(), stride = WeightStride(count);
   const int64_t outputs = std::min(width, plan.p.n - column);
   static constexpr Stored kNoWeights[9 * kMaxBlockK] = {};
   const auto* w = static_cast<const Stored*>(plan.p.w);
@@ -196,7 +204,7 @@ void TransformWeights(const Plan<T>& plan, int64_t column, int64_t channel, int6
         V out[kIn];
         Axis<T>::Weights(d, half[i], out);
 #pragma GCC unroll 8
-        for (int j = 0; j < kIn; ++j) hn::Store(out[j], d, to + (i * kIn + j) * size);
+        for (int j = 0; j < kIn; ++j) hn::Store(out[j], d, to + (i * kIn + j) * stride);
       }
     }
   }
@@ -260,32 +268,45 @@ void TransformOutput(const Plan<T>& plan, int64_t first, int64_t count, int64_t 
   }
 }
 
-/// One panel of outputs of tiles [first, first + count), whose transformed pixels are at v.
+/// How the channels are cut: the transformed weights of one position and piece stay in the L1 cache.
+struct Pieces {
+  int64_t channels, length, count;
+  Pieces(int64_t C, int64_t longest)
+      : channels(C),
+        length(divide_up(divide_up(C, divide_up(C, longest)), kRun) * kRun),
+        count(divide_up(C, length)) {}
+  int64_t begin(int64_t i) const { return i * length; }
+  int64_t size(int64_t i) const { return std::min(length, channels - i * length); }
+};
+
+/// One panel of outputs of `count` tiles from `first` on, whose transformed pixels are at v. The transformed
+/// weights of the panel, piece after piece, are at `kept`, or are made here.
 template <int T, class Stored>
-void MultiplyTiles(const Plan<T>& plan, int64_t first, int64_t count, int64_t column, const float* v,
-                   int64_t v_stride) {
+void MultiplyTiles(const Plan<T>& plan, const Pieces& pieces, int64_t first, int64_t count, int64_t column,
+                   const float* v, int64_t v_stride, const float* kept) {
   constexpr int kPositions = Plan<T>::kPositions;
-  const int64_t C = plan.g.channels, width = TileColumns();
-  const int64_t pieces = divide_up(C, kMaxBlockK);
-  const int64_t piece = divide_up(divide_up(C, pieces), 8) * 8;
-  const int64_t step = divide_up(count, kTileRows) * kTileRows;
-  const int64_t m_stride =
-      (step + 1) * width;  // not a power of two, which would crowd a few sets of the cache
-  float* taps = thread_scratch((9 + kPositions) * piece * width + kPositions * m_stride);
-  float* u = taps + 9 * piece * width;
-  float* m = u + kPositions * piece * width;
-  std::vector<const float*> rows(step);
-  for (int64_t channel = 0; channel < C; channel += piece) {
-    const int64_t channels = std::min(piece, C - channel);
-    const TileEnd end{.accumulate = channel > 0};
-    TransformWeights<T, Stored>(plan, column, channel, channels, taps, u);
+  const int64_t width = TileColumns(), tile_size = packed_size<kTileRows>(plan.g.channels);
+  const int64_t tiles = divide_up(count, kTileRows);
+  const int64_t m_stride = (tiles * kTileRows + 1) * width;
+  const int64_t u_size = kept ? 0 : kPositions * WeightStride(pieces.length);
+  float* m = thread_scratch(kPositions * m_stride + u_size + 9 * pieces.length * width);
+  float* scratch = m + kPositions * m_stride;
+  for (int64_t i = 0; i < pieces.count; ++i) {
+    const int64_t channels = pieces.size(i), u_stride = WeightStride(channels);
+    const float* u = kept;
+    if (kept) {
+      kept += kPositions * u_stride;
+    } else {
+      TransformWeights<T, Stored>(plan, column, pieces.begin(i), channels, scratch + u_size, scratch);
+      u = scratch;
+    }
+    const TileEnd end{.accumulate = i > 0};
     for (int position = 0; position < kPositions; ++position) {
-      const float* from = v + position * v_stride + channel;
-      for (int64_t r = 0; r < step; ++r) rows[r] = from + std::min(r, count - 1) * C;
-      for (int64_t r = 0; r < step; r += kTileRows)
-        MicroTile<kTileRows, kTileVectors>(rows.data() + r, step, 1, channels,
-                                           u + position * channels * width,
-                                           m + position * m_stride + r * width, width, end);
+      const float* from = v + position * v_stride + pieces.begin(i) * kTileRows;
+      float* to = m + position * m_stride;
+      for (int64_t r = 0; r < tiles; ++r, from += tile_size, to += kTileRows * width)
+        MicroTile<kTileRows, kTileVectors>(packed_rows<kTileRows>(from), channels, u + position * u_stride,
+                                           to, width, end, tile_size);
     }
   }
   TransformOutput<T>(plan, first, count, column, m, m_stride);
@@ -293,27 +314,50 @@ void MultiplyTiles(const Plan<T>& plan, int64_t first, int64_t count, int64_t co
 
 template <int T, class Stored>
 void Convolve(const GemmProblem& p) {
+  constexpr int kPositions = Plan<T>::kPositions;
   const Plan<T> plan(p);
   const int64_t C = plan.g.channels, width = TileColumns(), panels = divide_up(p.n, width);
+  const int64_t u_panel = kPositions * (C + divide_up(C, kMaxBlockK)) * width;
+  const bool keeps = plan.tiles > kWinogradTiles && u_panel * panels <= kKeptWeights;
+  const Pieces pieces(C, keeps ? kMaxBlockK : kPassingBlockK);
+  Tensor weights;
+  float* u = nullptr;
+  if (keeps) {
+    weights = Tensor::empty({u_panel * panels});
+    u = static_cast<float*>(weights.storage()->data());
+    parallel_for(panels, 1, [&](int64_t begin, int64_t end) {
+      float* taps = thread_scratch(9 * pieces.length * width);
+      for (int64_t panel = begin; panel < end; ++panel) {
+        float* to = u + panel * u_panel;
+        for (int64_t i = 0; i < pieces.count; ++i) {
+          TransformWeights<T, Stored>(plan, panel * width, pieces.begin(i), pieces.size(i), taps, to);
+          to += kPositions * WeightStride(pieces.size(i));
+        }
+      }
+    });
+  }
   // Groups of tiles, as many at once as the threads need.
-  const int64_t groups_all = divide_up(plan.tiles, kWinogradTiles);
+  const int64_t groups_all = divide_up(plan.tiles, keeps ? kKeptTiles : kWinogradTiles);
   const int64_t group = divide_up(divide_up(plan.tiles, groups_all), kTileRows) * kTileRows;
   const int64_t groups = std::min(groups_all, divide_up(2 * int64_t{thread_count()}, panels));
   const int64_t chunk = group * groups;
-  const int64_t v_stride = std::min(chunk, plan.tiles) * C + 16;
-  const Tensor transformed = Tensor::empty({Plan<T>::kPositions * v_stride});
+  const int64_t tile_size = packed_size<kTileRows>(C);
+  const int64_t v_stride = divide_up(std::min(chunk, plan.tiles), kTileRows) * tile_size + kRun;
+  const Tensor transformed = Tensor::empty({kPositions * v_stride});
   float* v = static_cast<float*>(transformed.storage()->data());
   const std::vector<float> zeros(C);
   for (int64_t first = 0; first < plan.tiles; first += chunk) {
     const int64_t count = std::min(chunk, plan.tiles - first);
-    parallel_for(count, 4, [&](int64_t begin, int64_t end) {
-      TransformInput<T>(plan, first + begin, end - begin, zeros.data(), v + begin * C, v_stride);
+    parallel_for(divide_up(count, kTileRows), 1, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i)
+        TransformInput<T>(plan, first + i * kTileRows, zeros.data(), v + i * tile_size, v_stride);
     });
     parallel_for(divide_up(count, group) * panels, 1, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
-        const int64_t from = i / panels * group;
-        MultiplyTiles<T, Stored>(plan, first + from, std::min(group, count - from), i % panels * width,
-                                 v + from * C, v_stride);
+        const int64_t from = i / panels * group, panel = i % panels;
+        MultiplyTiles<T, Stored>(plan, pieces, first + from, std::min(group, count - from), panel * width,
+                                 v + from / kTileRows * tile_size, v_stride,
+                                 keeps ? u + panel * u_panel : nullptr);
       }
     });
   }

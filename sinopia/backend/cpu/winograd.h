@@ -5,7 +5,11 @@
 namespace sinopia {
 
 // Tiles of one task: their products stay in the L2 cache, the transformed pixels of all tasks at once in L3.
-inline constexpr int64_t kWinogradTiles = 192;
+// Weights are transformed for each task anew, in pieces of kPassingBlockK channels that stay in L2, or once
+// for all if there are several tasks and no more than kKeptWeights transformed weights.
+inline constexpr int64_t kWinogradTiles = 192, kKeptTiles = 96;
+inline constexpr int64_t kPassingBlockK = 96;
+inline constexpr int64_t kKeptWeights = 12 << 20;
 
 /// A 3x3 convolution of stride 1 by minimal filtering (Lavin and Gray 2015): outputs in tiles of `tile` x
 /// `tile`, 2 or 4, each from (tile + 2)^2 products of transformed pixels and weights where the sum over the
