@@ -19,16 +19,17 @@ double MultiplyAdd(int64_t rounds) {
   const hn::ScalableTag<float> d;
   using V = hn::Vec<decltype(d)>;
   const V a = hn::Set(d, 0.999f);
-  V s0 = a, s1 = a, s2 = a, s3 = a, s4 = a, s5 = a, s6 = a, s7 = a, s8 = a, s9 = a;
-  for (int64_t i = 0; i < rounds; ++i) {
-    s0 = hn::MulAdd(s0, a, a), s1 = hn::MulAdd(s1, a, a), s2 = hn::MulAdd(s2, a, a),
-    s3 = hn::MulAdd(s3, a, a);
-    s4 = hn::MulAdd(s4, a, a), s5 = hn::MulAdd(s5, a, a), s6 = hn::MulAdd(s6, a, a),
-    s7 = hn::MulAdd(s7, a, a);
-    s8 = hn::MulAdd(s8, a, a), s9 = hn::MulAdd(s9, a, a);
+  // Ten chains, enough for the latency; they start apart, or the compiler would see that they are one.
+  V s[10];
+#pragma GCC unroll 10
+  for (int i = 0; i < 10; ++i) s[i] = hn::Set(d, 0.1f * static_cast<float>(i));
+  for (int64_t round = 0; round < rounds; ++round) {
+#pragma GCC unroll 10
+    for (int i = 0; i < 10; ++i) s[i] = hn::MulAdd(s[i], a, a);
   }
-  const V sum = hn::Add(hn::Add(hn::Add(s0, s1), hn::Add(s2, s3)),
-                        hn::Add(hn::Add(hn::Add(s4, s5), hn::Add(s6, s7)), hn::Add(s8, s9)));
+  V sum = s[0];
+#pragma GCC unroll 10
+  for (int i = 1; i < 10; ++i) sum = hn::Add(sum, s[i]);
   // The sum is positive; the compiler does not know.
   return hn::GetLane(sum) < 0 ? 0 : 20.0 * static_cast<double>(hn::Lanes(d)) * static_cast<double>(rounds);
 }
