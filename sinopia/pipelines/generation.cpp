@@ -229,7 +229,7 @@ class Generation {
       const int left = steps_ - step_ + steps_ * (request_.batch_count - 1 - image_);
       progress.seconds_left = progress.seconds_per_step * left;
     }
-    progress.memory = allocator({}).stats().in_use;
+    progress.memory = allocator({}).stats().peak;
     request_.on_progress(progress);
   }
 

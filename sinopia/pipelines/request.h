@@ -43,7 +43,7 @@ struct Progress {
   int steps = 0;
   double seconds_per_step = 0;  ///< mean of this picture's steps so far; 0 before the first
   double seconds_left = 0;      ///< of the steps of all pictures
-  size_t memory = 0;            ///< bytes that tensors hold now, mapped weights left out
+  size_t memory = 0;            ///< the most bytes that tensors held so far, mapped weights left out
 };
 
 struct Preview {

@@ -4,6 +4,7 @@
 #include "sinopia/io/file.h"
 #include "sinopia/pipelines/generation.h"
 #include "sinopia/pipelines/sampling_choice.h"
+#include "sinopia/tensor/allocator.h"
 
 namespace sinopia {
 namespace {
@@ -57,7 +58,11 @@ StableDiffusionPipeline::StableDiffusionPipeline(const fs::path& model, const Lo
     : model_(std::make_unique<Model>(model, options)) {
   model_->load_seconds = model_->clock.seconds();
 }
-StableDiffusionPipeline::~StableDiffusionPipeline() = default;
+StableDiffusionPipeline::~StableDiffusionPipeline() {
+  if (!model_) return;
+  model_.reset();
+  allocator({}).release_cached();  // the memory goes back with the model
+}
 StableDiffusionPipeline::StableDiffusionPipeline(StableDiffusionPipeline&&) noexcept = default;
 
 GenerationResult StableDiffusionPipeline::generate(const GenerationRequest& request) {

@@ -2,15 +2,16 @@
 
 #include <map>
 #include <mutex>
+#include <vector>
 
 #include "sinopia/tensor/allocator.h"
+#include "sinopia/tensor/cpu_arena.h"
 
 namespace sinopia {
 
-/// Host memory. Blocks from 1 MiB on come straight from mmap on a 2 MiB boundary, so that the kernel can back
-/// them with huge pages; a freed block serves a later request of at least 3/4 of its size. Cached blocks
-/// never hold more than a quarter of the peak in use, so that freeing a large model frees the process's
-/// memory too.
+/// Host memory. Blocks from 1 MiB on come from one arena, smaller ones of the same size serve again. What is
+/// free stays with the process until release_cached() is called or the system has no more, so that a step
+/// that has run once runs again without asking the system for anything.
 class CpuAllocator final : public Allocator {
  public:
   ~CpuAllocator() override;
@@ -22,11 +23,14 @@ class CpuAllocator final : public Allocator {
   void set_limit(size_t bytes) override;
 
  private:
-  void trim(size_t keep) noexcept;
+  void* allocate_small(size_t capacity);
+  void* allocate_large(size_t bytes);
+  void drop_cached() noexcept;
 
   mutable std::mutex mutex_;
-  std::multimap<size_t, void*> cache_;      // capacity -> block
-  std::map<void*, size_t> large_capacity_;  // of the large blocks in use
+  CpuArena arena_;
+  std::map<size_t, std::vector<void*>> small_;  // free blocks by capacity
+  size_t small_cached_ = 0;
   MemoryStats stats_;
   size_t limit_ = 0;
 };

@@ -1,8 +1,10 @@
 #include "sinopia/tensor/tensor.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <limits>
 #include <numeric>
+#include <random>
 
 #include <gtest/gtest.h>
 
@@ -75,6 +77,56 @@ TEST(Allocator, CountsReusesAndLimits) {
   memory.release_cached();
   EXPECT_EQ(memory.stats().cached, 0u);
   EXPECT_EQ(kind_of([] { Tensor::empty({int64_t{1} << 45}); }), ErrorKind::OutOfMemory);
+}
+
+TEST(Allocator, ServesAnySizeFromWhatItHolds) {
+  Allocator& memory = allocator({});
+  memory.release_cached();
+  constexpr int64_t kMiB = 1 << 18;  // in floats
+  std::vector<Tensor> parts;
+  for (int i = 0; i < 8; ++i) parts.push_back(Tensor::empty({3 * kMiB + i}));
+  for (size_t i = 0; i < parts.size(); ++i) {
+    std::fill_n(parts[i].data<float>(), parts[i].numel(), static_cast<float>(i));
+  }
+  const uint64_t misses = memory.stats().misses;
+  // Two neighbours and a hole: one block of twice the size, one of half; nobody else's values change.
+  parts[2] = parts[3] = parts[6] = {};
+  Tensor twice = Tensor::empty({6 * kMiB}), half = Tensor::empty({kMiB + 5});
+  std::fill_n(twice.data<float>(), twice.numel(), -1.0f);
+  std::fill_n(half.data<float>(), half.numel(), -2.0f);
+  EXPECT_EQ(memory.stats().misses, misses);
+  for (const size_t i : {0, 1, 4, 5, 7}) {
+    const auto x = parts[i].values<float>();
+    EXPECT_TRUE(std::all_of(x.begin(), x.end(), [&](float v) { return v == static_cast<float>(i); })) << i;
+  }
+  EXPECT_GT(memory.stats().cached, size_t{1} << 20);
+  memory.release_cached();
+  EXPECT_EQ(memory.stats().cached, 0u);
+}
+
+TEST(Allocator, SurvivesRandomUse) {
+  Allocator& memory = allocator({});
+  const size_t before = memory.stats().in_use;
+  std::mt19937 random(1);
+  std::vector<std::pair<Tensor, float>> living;
+  for (int i = 0; i < 2000; ++i) {
+    if (living.size() < 12 && random() % 3 != 0) {
+      const int64_t size = random() % 2 == 0 ? 1 + random() % 5000 : (1 << 18) + random() % (1 << 20);
+      Tensor x = Tensor::empty({size});
+      const auto mark = static_cast<float>(i);
+      x.data<float>()[0] = x.data<float>()[size - 1] = mark;
+      living.emplace_back(std::move(x), mark);
+    } else if (!living.empty()) {
+      const size_t at = random() % living.size();
+      const auto& [x, mark] = living[at];
+      ASSERT_EQ(x.values<float>().front(), mark);
+      ASSERT_EQ(x.values<float>().back(), mark);
+      living.erase(living.begin() + static_cast<std::ptrdiff_t>(at));
+    }
+    if (i % 500 == 250) memory.release_cached();
+  }
+  living.clear();
+  EXPECT_EQ(memory.stats().in_use, before);
 }
 
 }  // namespace
