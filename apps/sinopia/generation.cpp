@@ -63,6 +63,11 @@ void add_job_options(CLI::App& app, GenerationJob& job) {
         request.vae_tiling = name == "on" ? VaeTiling::On : name == "off" ? VaeTiling::Off : VaeTiling::Auto;
       },
       "decode in tiles, with less memory: on, off, auto (above 1024x1024)");
+  app.add_option_function<std::string>(
+         "--max-memory",
+         [&request](const std::string& text) { request.max_memory = parse_size("--max-memory", text); },
+         "stay below this, as in 1.6G: read weights anew in each step, decode in tiles")
+      ->type_name("SIZE");
   add_integer(app, "--preview", request.preview_interval, 0, 1000, "write FILE_preview every N steps");
   add_integer(app, "-t,--threads", job.threads, 1, 1024, "threads (all cores)");
   add_choice(

@@ -49,6 +49,15 @@ double parse_number(const std::string& flag, const std::string& text, double low
   return value;
 }
 
+size_t parse_size(const std::string& flag, const std::string& text) {
+  const char unit = text.empty() ? '\0' : text.back();
+  double value = 0;
+  if ((unit != 'M' && unit != 'G') || !read(text.substr(0, text.size() - 1), value) || !(value > 0) ||
+      !(value <= 1e6))
+    throw UsageError(fmt::format("{}: expected a size such as 900M or 1.6G, got '{}'", flag, text));
+  return static_cast<size_t>(value * (unit == 'G' ? 1e9 : 1e6));
+}
+
 CLI::Option* add_seed(CLI::App& app, const std::string& flags, uint64_t& value, const std::string& help) {
   const std::string flag = CLI::detail::split_up(flags, ',').back();
   return app

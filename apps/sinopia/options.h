@@ -20,6 +20,8 @@ struct UsageError : std::runtime_error {
 int64_t parse_integer(const std::string& flag, const std::string& text, int64_t low, int64_t high);
 uint64_t parse_unsigned(const std::string& flag, const std::string& text);
 double parse_number(const std::string& flag, const std::string& text, double low, double high);
+/// "900M", "1.6G": thousands of thousands of bytes, or a thousand times that.
+size_t parse_size(const std::string& flag, const std::string& text);
 
 template <class T>
 CLI::Option* add_integer(CLI::App& app, const std::string& flags, T& value, int64_t low, int64_t high,

@@ -1,7 +1,13 @@
 #include "sinopia/backend/kernels.h"
 
+#include "sinopia/backend/planning.h"
+
 namespace sinopia {
 
-Kernels& kernels(Device device) { return device.is_cpu() ? cpu_kernels() : cuda_kernels(); }
+Kernels& kernels(Device device) {
+  if (!device.is_cpu()) return cuda_kernels();
+  Kernels* planning = planning_kernels();
+  return planning ? *planning : cpu_kernels();
+}
 
 }  // namespace sinopia

@@ -65,6 +65,16 @@ StableDiffusion StableDiffusion::load(const std::filesystem::path& path, const L
   return build(std::move(parts));
 }
 
+size_t MappedWeights::bytes(const std::vector<Tensor>& weights) {
+  size_t sum = 0;
+  for (const Tensor& weight : weights) sum += weight.bytes();
+  return sum;
+}
+
+void MappedWeights::drop_pages(const std::vector<Tensor>& weights) {
+  for (const Tensor& weight : weights) weight.drop_pages();
+}
+
 StableDiffusion StableDiffusion::build(CheckpointParts parts) {
   SINOPIA_CHECK(!parts.vae.tensors.empty(), NotFound,
                 "[checkpoint] the model has no autoencoder; give one of its own");
@@ -73,12 +83,14 @@ StableDiffusion StableDiffusion::build(CheckpointParts parts) {
   result.variant_ = std::move(parts.variant);
   result.description_ = std::move(parts.description);
   result.schedule_ = std::move(parts.schedule);
-  const auto note_mapped = [&result](const TensorMap& tensors) {
+  const auto note_mapped = [](const TensorMap& tensors, std::vector<Tensor>& mapped) {
     for (const auto& [name, tensor] : tensors)
-      if (tensor.storage()->is_mapped()) result.mapped_denoising_weights_.push_back(tensor);
+      if (tensor.storage()->is_mapped()) mapped.push_back(tensor);
   };
-  note_mapped(parts.unet.tensors);
-  for (const TextEncoderPart& text : parts.text_encoders) note_mapped(text.tensors);
+  note_mapped(parts.unet.tensors, result.mapped_weights_.unet);
+  note_mapped(parts.vae.tensors, result.mapped_weights_.vae);
+  for (const TextEncoderPart& text : parts.text_encoders)
+    note_mapped(text.tensors, result.mapped_weights_.text);
   result.unet_ = std::make_unique<UNet>(build_strictly<UNet>(parts.unet, "unet"));
   result.vae_ = std::make_unique<AutoencoderKL>(build_strictly<AutoencoderKL>(parts.vae, "vae"));
   for (TextEncoderPart& text : parts.text_encoders) {

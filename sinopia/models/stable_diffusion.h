@@ -20,6 +20,15 @@ struct LoadOptions {
   std::string variant = {};        ///< of a folder's weight files, such as "fp16"
 };
 
+/// Weights that lie in a mapped file, by network. Their pages may be dropped while other networks work; they
+/// come back when they are read again.
+struct MappedWeights {
+  std::vector<Tensor> text, unet, vae;
+
+  static size_t bytes(const std::vector<Tensor>& weights);
+  static void drop_pages(const std::vector<Tensor>& weights);
+};
+
 /// A model that is ready to run: its networks share the mapped file's weights. Immutable.
 class StableDiffusion {
  public:
@@ -37,9 +46,7 @@ class StableDiffusion {
   const AutoencoderKL& vae() const { return *vae_; }
   /// In the order in which their outputs are joined.
   const std::vector<TextEncoder>& text_encoders() const { return text_encoders_; }
-  /// The weights of the UNet and the text encoders that lie in a mapped file. Their pages may be dropped
-  /// while the autoencoder works, which needs the most memory; they come back when they are read again.
-  const std::vector<Tensor>& mapped_denoising_weights() const { return mapped_denoising_weights_; }
+  const MappedWeights& mapped_weights() const { return mapped_weights_; }
   const ScheduleInfo& schedule() const { return schedule_; }
   Family family() const { return family_; }
   const std::string& variant() const { return variant_; }
@@ -51,7 +58,7 @@ class StableDiffusion {
   std::unique_ptr<UNet> unet_;
   std::unique_ptr<AutoencoderKL> vae_;
   std::vector<TextEncoder> text_encoders_;
-  std::vector<Tensor> mapped_denoising_weights_;
+  MappedWeights mapped_weights_;
   ScheduleInfo schedule_;
 };
 

@@ -1,9 +1,18 @@
 #include "sinopia/nn/layers.h"
 
+#include "sinopia/nn/weight_streaming.h"
 #include "sinopia/ops/embedding.h"
 #include "sinopia/ops/linear.h"
 
 namespace sinopia {
+namespace {
+
+Tensor after_use(const Tensor& weight, Tensor y) {
+  if (WeightStreaming::is_on()) weight.drop_pages();
+  return y;
+}
+
+}  // namespace
 
 Linear::Linear(Scope scope, int64_t in, int64_t out, bool bias)
     : weight_(scope.parameter("weight", {out, in}, Initialiser::fan_in(in))) {
@@ -11,7 +20,7 @@ Linear::Linear(Scope scope, int64_t in, int64_t out, bool bias)
 }
 
 Tensor Linear::operator()(const Tensor& x, const Tensor& add, Activation activation) const {
-  return linear(x, weight_, bias_, add, activation);
+  return after_use(weight_, linear(x, weight_, bias_, add, activation));
 }
 
 Conv2d::Conv2d(Scope scope, int64_t in, int64_t out, int kernel)
@@ -24,7 +33,7 @@ Conv2d::Conv2d(Scope scope, int64_t in, int64_t out, int kernel, const Conv2dOpt
       options_(options) {}
 
 Tensor Conv2d::operator()(const Tensor& x, const Tensor& add) const {
-  return conv2d(x, weight_, bias_, options_, add);
+  return after_use(weight_, conv2d(x, weight_, bias_, options_, add));
 }
 
 GroupNorm::GroupNorm(Scope scope, int64_t channels, int groups, float eps)

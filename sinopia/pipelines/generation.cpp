@@ -8,12 +8,14 @@
 #include "sinopia/diffusion/sigma_schedules.h"
 #include "sinopia/io/image_tensor.h"
 #include "sinopia/models/vae/tiling.h"
+#include "sinopia/nn/weight_streaming.h"
 #include "sinopia/ops/elementwise.h"
 #include "sinopia/ops/reduce.h"
 #include "sinopia/ops/shape.h"
 #include "sinopia/pipelines/guided_denoiser.h"
 #include "sinopia/pipelines/initial_noise.h"
 #include "sinopia/pipelines/input_picture.h"
+#include "sinopia/pipelines/memory_planning.h"
 #include "sinopia/pipelines/metadata.h"
 #include "sinopia/pipelines/preview.h"
 #include "sinopia/pipelines/sampling_choice.h"
@@ -40,6 +42,8 @@ class Generation {
     allocator({}).reset_peak();
     show(Stage::Text);
     GuidedDenoiser denoiser(nets_.unet, nets_.schedule, plan_, encode_text(), request_.stop);
+    MappedWeights::drop_pages(nets_.mapped.text);
+    result_.memory = plan_memory(nets_, request_, denoiser, shape_, tiled_);
     encode_pictures();
     for (image_ = 0; image_ < request_.batch_count; ++image_) paint(denoiser);
     result_.timings.total = clock_.seconds();
@@ -113,7 +117,9 @@ class Generation {
     if (!request_.init_image && !takes_mask_) return;
     show(Stage::Encode);
     const Stopwatch clock;
-    input_ = encode_input(nets_.vae, request_, result_.width, result_.height, takes_mask_, tiled_);
+    const WeightStreaming streaming(result_.memory.stream_decoding);
+    input_ =
+        encode_input(nets_.vae, request_, result_.width, result_.height, takes_mask_, result_.memory.tile);
     result_.timings.encode = clock.seconds();
   }
 
@@ -150,13 +156,16 @@ class Generation {
 
   Tensor decode(const Tensor& latent) {
     SINOPIA_CHECK(!request_.stop.stop_requested(), Cancelled, "[generation] stopped before decoding");
-    for (const Tensor& weight : nets_.mapped_denoising_weights) weight.drop_pages();
+    MappedWeights::drop_pages(nets_.mapped.unet);  // decoding needs the most memory
+    const WeightStreaming streaming(result_.memory.stream_decoding);
     const Tensor z = nets_.vae.from_diffusion(latent);
     TilingOptions options;
     options.on_tile = [this](int64_t, int64_t) {
       SINOPIA_CHECK(!request_.stop.stop_requested(), Cancelled, "[generation] stopped while decoding");
     };
-    const Tensor picture = tiled_ ? decode_tiled(nets_.vae, z, options) : nets_.vae.decode(z);
+    const int tile = result_.memory.tile;
+    if (tile > 0) options.tile = tile, options.overlap = tile / 4;
+    const Tensor picture = tile > 0 ? decode_tiled(nets_.vae, z, options) : nets_.vae.decode(z);
     SINOPIA_CHECK(all_finite(picture), Backend,
                   "[generation] the autoencoder gave values that are not finite");
     return picture;
@@ -195,7 +204,10 @@ class Generation {
     context.on_step = [&](const StepInfo& info) { step_done(denoiser, info); };
     context.stop = request_.stop;
     step_clock_.reset();
-    const Denoiser denoise = [&](const Tensor& latent, double sigma) { return denoiser(latent, sigma); };
+    const Denoiser denoise = [&](const Tensor& latent, double sigma) {
+      const WeightStreaming streaming(result_.memory.stream_sampling);
+      return denoiser(latent, sigma);
+    };
     const Tensor latent = denoiser.finish(run_sampler(*plan_.sampler, denoise, x, plan_.sigmas, context));
 
     show(Stage::Decode);

@@ -4,8 +4,7 @@
 #include <vector>
 
 #include "sinopia/diffusion/scheduler_config.h"
-#include "sinopia/models/unet/unet.h"
-#include "sinopia/models/vae/autoencoder_kl.h"
+#include "sinopia/models/stable_diffusion.h"
 #include "sinopia/pipelines/request.h"
 #include "sinopia/pipelines/text_encoding.h"
 
@@ -16,7 +15,7 @@ struct Networks {
   const UNet& unet;
   const AutoencoderKL& vae;
   TextEncoding& text;
-  const std::vector<Tensor>& mapped_denoising_weights;  ///< not needed while the autoencoder works
+  const MappedWeights& mapped;
   const NoiseSchedule& schedule;
   const SchedulerConfig& scheduler;
   const std::string& name;  ///< for the pictures' text

@@ -19,9 +19,10 @@ Tensor shrink_mask(const Tensor& mask, int64_t factor) {
 }
 
 DiagonalGaussian encode(const AutoencoderKL& vae, const Tensor& picture, const GenerationRequest& request,
-                        bool tiled) {
+                        int tile) {
   SINOPIA_CHECK(!request.stop.stop_requested(), Cancelled, "[generation] stopped before encoding");
-  const DiagonalGaussian latent = tiled ? encode_tiled(vae, picture) : vae.encode(picture);
+  const DiagonalGaussian latent =
+      tile > 0 ? encode_tiled(vae, picture, {.tile = tile, .overlap = tile / 4}) : vae.encode(picture);
   SINOPIA_CHECK(all_finite(latent.mean) && all_finite(latent.logvar), Backend,
                 "[generation] the autoencoder made values that are not finite of the input picture");
   return latent;
@@ -30,12 +31,12 @@ DiagonalGaussian encode(const AutoencoderKL& vae, const Tensor& picture, const G
 }  // namespace
 
 InputPicture encode_input(const AutoencoderKL& vae, const GenerationRequest& request, int width, int height,
-                          bool with_hole, bool tiled) {
+                          bool with_hole, int tile) {
   InputPicture input;
   Tensor picture, mask;
   if (request.init_image) {
     picture = image_to_tensor(resize(*request.init_image, width, height));
-    input.latent = encode(vae, picture, request, tiled);
+    input.latent = encode(vae, picture, request, tile);
   }
   if (request.mask)
     mask = mask_to_tensor(resize(*request.mask, width, height));
@@ -44,7 +45,7 @@ InputPicture encode_input(const AutoencoderKL& vae, const GenerationRequest& req
   if (mask) input.mask = shrink_mask(mask, vae.config().factor());
   if (with_hole) {
     const Tensor hole = picture ? picture * (1.0 - mask) : zeros(Shape{1, height, width, 3});
-    input.masked_latent = encode(vae, hole, request, tiled);
+    input.masked_latent = encode(vae, hole, request, tile);
   }
   return input;
 }

@@ -56,6 +56,13 @@ std::string report_json(const GenerationRequest& request, const GenerationResult
                        {"steps", result.timings.steps},
                        {"decode", result.timings.decode},
                        {"total", facts.load_seconds + result.timings.total}};
+  const MemoryPlan& memory = result.memory;
+  report["memory"] = {{"limit", request.max_memory},
+                      {"sampling", memory.sampling},
+                      {"decoding", memory.decoding},
+                      {"stream_sampling", memory.stream_sampling},
+                      {"stream_decoding", memory.stream_decoding},
+                      {"tile", memory.tile}};
   report["peak_bytes"] = {{"tensors", result.peak_tensor_bytes}, {"resident", peak_resident_bytes()}};
   return report.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }

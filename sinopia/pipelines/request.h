@@ -85,6 +85,9 @@ struct GenerationRequest {
   double variation_strength = 0;  ///< 0 to 1: the first noise turns from seed to variation_seed by slerp
 
   VaeTiling vae_tiling = VaeTiling::Auto;
+  /// Bytes that the process may hold at once, 0 for no limit. Before the first step it is decided what is
+  /// needed to stay below: weights read anew in each step, decoding in tiles, smaller tiles.
+  size_t max_memory = 0;
   int preview_interval = 0;  ///< a preview every so many steps; 0 none
 
   /// Looked at between network evaluations; the generation then ends with an Error of kind Cancelled.
@@ -109,6 +112,14 @@ struct StageTimings {
   double first_step = 0;  ///< from the start until the first step was done
 };
 
+/// How a generation keeps its memory, decided before the first step.
+struct MemoryPlan {
+  size_t sampling = 0, decoding = 0;  ///< bytes that the process is expected to hold at most
+  bool stream_sampling = false;       ///< the UNet's weights are read from the file in each step
+  bool stream_decoding = false;       ///< likewise the autoencoder's
+  int tile = 0;                       ///< side of the autoencoder's tiles in latent cells; 0: whole
+};
+
 struct GenerationResult {
   std::vector<Image> images;       ///< with their "parameters" text
   std::vector<uint64_t> seeds;     ///< of each image
@@ -117,6 +128,7 @@ struct GenerationResult {
   int width = 0, height = 0;
   int steps_run = 0;  ///< of each picture; fewer than asked for with an input picture
   StageTimings timings;
+  MemoryPlan memory;
   size_t peak_tensor_bytes = 0;  ///< most bytes that tensors held at once, mapped weights left out
 };
 

@@ -67,7 +67,7 @@ StableDiffusionPipeline::StableDiffusionPipeline(StableDiffusionPipeline&&) noex
 
 GenerationResult StableDiffusionPipeline::generate(const GenerationRequest& request) {
   const StableDiffusion& networks = model_->networks;
-  return run_generation({networks.unet(), networks.vae(), model_->text, networks.mapped_denoising_weights(),
+  return run_generation({networks.unet(), networks.vae(), model_->text, networks.mapped_weights(),
                          model_->schedule, model_->scheduler, model_->name},
                         request);
 }

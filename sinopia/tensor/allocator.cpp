@@ -12,10 +12,18 @@ namespace {
 
 std::array<std::atomic<Allocator*>, 2> registered{};
 
+thread_local Allocator* cpu_override = nullptr;
+
 }  // namespace
 
+CpuAllocatorScope::CpuAllocatorScope(Allocator& allocator) : before_(cpu_override) {
+  cpu_override = &allocator;
+}
+
+CpuAllocatorScope::~CpuAllocatorScope() { cpu_override = before_; }
+
 Allocator& allocator(Device device) {
-  if (device.is_cpu()) return cpu_allocator();
+  if (device.is_cpu()) return cpu_override ? *cpu_override : cpu_allocator();
   Allocator* found = registered[static_cast<size_t>(device.type)].load();
   SINOPIA_CHECK(found, Unsupported, "[tensor] this build has no device {}", to_string(device));
   return *found;

@@ -36,6 +36,18 @@ class Allocator {
 /// The allocator of a device. Throws Unsupported for a device this build does not have.
 Allocator& allocator(Device device);
 
+/// While it lives, this thread's tensors on the CPU come from another allocator, which must outlive them.
+class CpuAllocatorScope {
+ public:
+  explicit CpuAllocatorScope(Allocator& allocator);
+  ~CpuAllocatorScope();
+  CpuAllocatorScope(const CpuAllocatorScope&) = delete;
+  CpuAllocatorScope& operator=(const CpuAllocatorScope&) = delete;
+
+ private:
+  Allocator* before_;
+};
+
 /// Installs the allocator of a device type; a backend does so once, before its first tensor.
 void register_allocator(DeviceType type, Allocator& allocator);
 

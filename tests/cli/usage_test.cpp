@@ -52,6 +52,11 @@ INSTANTIATE_TEST_SUITE_P(All, NumericFlag,
                                            "--variation-seed", "--variation-strength", "--preview",
                                            "--threads"));
 
+TEST(Usage, SizesHaveAUnit) {
+  for (const char* value : {"", "G", "1", "1.6g", "-1G", "0M", "1.6GB", "1e9G", "nanG", "2000000G"})
+    expect_usage_error({"generate", "-m", kModel, "--max-memory", value}, "--max-memory");
+}
+
 TEST(Usage, ShortNumericFlagsAreJustAsStrict) {
   for (const char* flag : {"-W", "-H", "-s", "-b", "-t"})
     for (const char* value : {"", "abc", "-2", "NaN", "1e999"})

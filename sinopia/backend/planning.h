@@ -1,0 +1,10 @@
+#pragma once
+
+#include "sinopia/backend/kernels.h"
+
+namespace sinopia {
+
+/// Kernels that do nothing, while this thread is inside planned_peak(); nullptr otherwise.
+Kernels* planning_kernels();
+
+}  // namespace sinopia
