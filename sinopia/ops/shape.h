@@ -7,7 +7,9 @@
 
 namespace sinopia {
 
-/// x in another dtype; x itself, shared, if it has that dtype already. Halves round to nearest even.
+/// x in another dtype; x itself, shared, if it has that dtype already. Halves round to nearest even. Throws
+/// InvalidArgument for what cannot be quantised: a last axis that is not a whole number of blocks, NaN,
+/// infinity.
 Tensor to_dtype(const Tensor& x, DType dtype);
 
 /// Every element `value`.
