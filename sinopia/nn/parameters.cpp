@@ -89,7 +89,8 @@ Tensor CheckpointParameters::take(const std::string& name, const Shape& shape, c
 
   // Only matrices are used as they are when quantised.
   const bool matrix = stored.rank() == 2 && stored.shape() == shape;
-  if (is_weight_dtype(stored.dtype()) || (is_quantised(stored.dtype()) && matrix)) return stored.reshape(shape);
+  if (is_weight_dtype(stored.dtype()) || (is_quantised(stored.dtype()) && matrix))
+    return stored.reshape(shape);
   const Tensor widened = to_dtype(stored, DType::F32).reshape(shape);
   stored.drop_pages();
   return widened;

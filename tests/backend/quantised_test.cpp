@@ -85,8 +85,8 @@ double relative_error(const Tensor& x, DType dtype) {
 }
 
 TEST(Quantised, ErrorIsThatOfItsBits) {
-  // A uniform grid of step h has an error of h / sqrt(12); of 32 or 16 normal numbers the extremes are about 2.1 and
-  // 1.8 deviations away. Half as much again is left for the rounding of the scales.
+  // A uniform grid of step h has an error of h / sqrt(12); of 32 or 16 normal numbers the extremes are
+  // about 2.1 and 1.8 deviations away. Half as much again is left for the rounding of the scales.
   Random random(12);
   const Tensor x = random.normal({16, 1024}, 0.03f);
   const double sqrt12 = std::sqrt(12.0);
@@ -187,8 +187,12 @@ TEST(Quantised, LinearMatchesDoubleOnItsValues) {
     Random random(15);
     for (DType dtype : kQuantised) {
       const int64_t block = block_elements(dtype);
-      for (const auto [M, O, blocks] :
-           {std::array<int64_t, 3>{1, 77, 3}, {77, 131, 5}, {200, 37, 2}, {7, 5, 1}, {300, 3, 4}, {2, 2, 6}}) {
+      for (const auto [M, O, blocks] : {std::array<int64_t, 3>{1, 77, 3},
+                                        {77, 131, 5},
+                                        {200, 37, 2},
+                                        {7, 5, 1},
+                                        {300, 3, 4},
+                                        {2, 2, 6}}) {
         const int64_t I = blocks * block;
         SCOPED_TRACE(fmt::format("M={} O={} I={} {}", M, O, I, to_string(dtype)));
         const Tensor x = random.normal({M, I}), bias = random.normal({O});

@@ -24,6 +24,14 @@ float largest(std::span<const float> x) {
   return largest;
 }
 
+/// Large values weigh more in a product's error, up to some three times as much as small ones.
+void weigh(std::span<const float> x, float* w) {
+  float squares = 0;
+  for (float v : x) squares += v * v;
+  const float typical = std::sqrt(squares / static_cast<float>(x.size()));
+  for (size_t i = 0; i < x.size(); ++i) w[i] = typical + std::abs(x[i]);
+}
+
 /// x[i] is near scale * q[i] + offset, q whole numbers in [low,high].
 struct Grid {
   float scale = 0, offset = 0;
@@ -148,7 +156,7 @@ void encode(const float* x, BlockQ4_0& block) {
   block.d = to_half(d);
 }
 
-/// d, dmin and scales for x [256]; q gets the levels. Large values weigh more, as they do in the sums.
+/// d, dmin and scales for x [256]; q gets the levels.
 template <class Block>
 void encode_with_mins(const float* x, int levels, Block& block, float* q) {
   float w[256];
@@ -156,10 +164,7 @@ void encode_with_mins(const float* x, int levels, Block& block, float* q) {
   float scale = 0, min = 0;
   for (int s = 0; s < 8; ++s) {
     const std::span run(x + 32 * s, 32);
-    float squares = 0;
-    for (float v : run) squares += v * v;
-    const float typical = std::sqrt(squares / 32);
-    for (int i = 0; i < 32; ++i) w[32 * s + i] = typical + std::abs(run[static_cast<size_t>(i)]);
+    weigh(run, w + 32 * s);
     grids[s] = search_with_min(run, w + 32 * s, levels);
     scale = std::max(scale, grids[s].scale);
     min = std::max(min, -grids[s].offset);
@@ -216,7 +221,7 @@ void encode(const float* x, BlockQ6_K& block) {
   Grid grids[16];
   float extreme = 0;
   for (int s = 0; s < 16; ++s) {
-    for (int i = 16 * s; i < 16 * s + 16; ++i) w[i] = x[i] * x[i];
+    weigh({x + 16 * s, 16}, w + 16 * s);
     grids[s] = search_centred({x + 16 * s, 16}, w + 16 * s, kRange);
     if (std::abs(grids[s].scale) > std::abs(extreme)) extreme = grids[s].scale;
   }
