@@ -14,10 +14,10 @@ using namespace testing;
 
 constexpr DType kQuantised[] = {DType::Q8_0, DType::Q6_K, DType::Q5_K, DType::Q4_K, DType::Q4_0};
 
-/// tests/golden/gguf/blocks.bin, piece by piece; see tools/golden/quantised.py.
+/// tests/golden/quantised/blocks.bin, piece by piece; see tools/golden/quantised.py.
 class Golden {
  public:
-  Golden() : file_(SINOPIA_TEST_DATA "/gguf/blocks.bin", std::ios::binary) {}
+  Golden() : file_(SINOPIA_TEST_DATA "/quantised/blocks.bin", std::ios::binary) {}
   template <class T = char>
   std::vector<T> next(size_t count) {
     std::vector<T> values(count);

@@ -205,7 +205,8 @@ TEST(Convert, QuantisedFilesPaintNearlyTheSame) {
   // The tiny model's rows are whole blocks of 32 but none of 256, so that q4_K leaves it as it was.
   for (const auto& [type, levels] : {std::pair<std::string, int>{"q8_0", 8}, {"q4_0", 80}, {"q4_K", 0}}) {
     SCOPED_TRACE(type);
-    const std::string model = folder / (type + ".gguf"), picture = folder / (type + ".png");
+    const std::string model = folder / (type + ".gguf");
+    const std::filesystem::path picture = folder / (type + ".png");
     expect_success(run({"convert", kModel, model, "--type", type}));
     const Outcome inspected = run({"inspect", model});
     EXPECT_THAT(inspected.out, HasSubstr("family: sd1"));

@@ -8,12 +8,12 @@
 
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
-#include <zlib.h>
 
 #include "sinopia/io/checkpoint_file.h"
 #include "sinopia/io/file.h"
 #include "sinopia/io/safetensors.h"
 #include "sinopia/ops/shape.h"
+#include "tests/io/golden_row.h"
 #include "tests/io/memory_storage.h"
 #include "tests/kind_of.h"
 #include "tests/temporary_folder.h"
@@ -23,9 +23,11 @@ namespace {
 
 using testing::kind_of;
 using testing::TemporaryFolder;
+using testing_io::checksum;
+using testing_io::expect_row;
 using testing_io::memory_storage;
 
-const std::string kGolden = SINOPIA_TEST_DATA "/gguf/";
+const std::string kGolden = SINOPIA_TEST_DATA "/quantised/";
 
 template <class T>
 std::string raw(T value) {
@@ -202,10 +204,6 @@ TEST(Gguf, LongArraysAreLeftOut) {
   EXPECT_EQ(file.metadata, (std::map<std::string, std::string>{{"kept", "7"}}));
 }
 
-uint32_t checksum(const Tensor& x) {
-  return static_cast<uint32_t>(crc32(0, static_cast<const Bytef*>(x.raw()), static_cast<uInt>(x.bytes())));
-}
-
 TEST(Gguf, ReadsTheReferencesFilesAndStableDiffusionCpps) {
   for (const std::string name : {"all", "peer-q8_0", "peer-q6_K", "peer-q5_K", "peer-q4_K", "peer-q4_0"}) {
     SCOPED_TRACE(name);
@@ -216,10 +214,7 @@ TEST(Gguf, ReadsTheReferencesFilesAndStableDiffusionCpps) {
       SCOPED_TRACE(key);
       ASSERT_TRUE(file.tensors.contains(key));
       const Tensor& x = file.tensors.at(key);
-      const auto dims = row[1].get<std::vector<int64_t>>();
-      EXPECT_EQ(to_string(x.dtype()), row[0].get<std::string>());
-      EXPECT_EQ(x.shape(), Shape(std::span<const int64_t>(dims)));
-      EXPECT_EQ(checksum(x), row[2].get<uint32_t>());
+      expect_row(x, row);
       EXPECT_EQ(checksum(to_dtype(x, DType::F32)), row[3].get<uint32_t>());
       EXPECT_TRUE(x.storage()->is_mapped());
     }

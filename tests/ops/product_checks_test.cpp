@@ -36,11 +36,11 @@ TEST(ProductChecks, QuantisedMatrices) {
            to_dtype(random_tensor({64}, 3), DType::Q8_0));
   });
   expect_error(kInvalid, "[conv2d] expected weight in f32, f16 or bf16, got q8_0 [1,1,1,32]", [&] {
-    conv2d(random_tensor({1, 2, 2, 1}, 1), to_dtype(random_tensor({1, 1, 1, 32}, 3), DType::Q8_0));
+    conv2d(random_tensor({1, 2, 2, 1}, 1), to_dtype(random_tensor({1, 1, 1, 32}, 3), DType::Q8_0), {}, {});
   });
   // Everything that takes elements one by one.
   expect_error(kInvalid, "[silu] expected f32 x, got q4_0 [4,64]", [&] { silu(w); });
-  expect_error(kInvalid, "expected f32", [&] { add(x, w); });
+  expect_error(kInvalid, "expected f32", [&] { x + w; });
   expect_error(kInvalid, "elements of q4_0", [&] { permute(w, {1, 0}); });
   expect_error(kInvalid, "elements of q4_0", [&] { narrow(w, 1, 0, 32); });
   // Whole rows and blocks may be cut and joined.

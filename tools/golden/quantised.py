@@ -1,4 +1,4 @@
-"""Writes tests/golden/gguf: blocks.bin, all.gguf and peer-*.gguf.
+"""Writes tests/golden/quantised: blocks.bin, all.gguf and peer-*.gguf.
 
 blocks.bin: for q8_0, q6_K, q5_K, q4_K and q4_0 blocks of 1024 elements with random bits and the gguf package's values
 of them (f32); then 2048 f32 numbers and the gguf package's q8_0 and q4_0 blocks of them.
@@ -26,7 +26,7 @@ from gguf.quants import dequantize, quantize
 from manifest import note
 from safetensors.torch import save_file
 
-OUT = pathlib.Path(__file__).resolve().parents[2] / "tests" / "golden" / "gguf"
+OUT = pathlib.Path(__file__).resolve().parents[2] / "tests" / "golden" / "quantised"
 QUANTISED = [Type.Q8_0, Type.Q6_K, Type.Q5_K, Type.Q4_K, Type.Q4_0]
 SEED = 20250218
 SCALES = {Type.Q8_0: [0], Type.Q4_0: [0], Type.Q4_K: [0, 2], Type.Q5_K: [0, 2], Type.Q6_K: [208]}  # bytes of the f16s
