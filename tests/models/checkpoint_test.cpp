@@ -138,7 +138,8 @@ TEST(Checkpoint, QuantisesTheMatricesThatStableDiffusionCppDoes) {
   const std::pair<std::string, const char*> types[] = {
       {text + "embeddings.token_embedding.weight", "f16"},
       {text + "embeddings.position_embedding.weight", "f16"},
-      {text + "encoder.layers.0.mlp.fc1.weight", "q8_0"},
+      {text + "encoder.layers.0.mlp.fc1.weight", "f16"},  // rows of 8
+      {text + "encoder.layers.0.mlp.fc2.weight", "q8_0"},
       {unet + "time_embed.0.weight", "f16"},
       {unet + "input_blocks.0.0.weight", "f16"},
       {unet + "input_blocks.1.0.emb_layers.1.weight", "q8_0"},

@@ -41,8 +41,8 @@ TEST(ProductChecks, QuantisedMatrices) {
   // Everything that takes elements one by one.
   expect_error(kInvalid, "[silu] expected f32 x, got q4_0 [4,64]", [&] { silu(w); });
   expect_error(kInvalid, "expected f32", [&] { x + w; });
-  expect_error(kInvalid, "elements of q4_0", [&] { permute(w, {1, 0}); });
-  expect_error(kInvalid, "elements of q4_0", [&] { narrow(w, 1, 0, 32); });
+  expect_error(kInvalid, "[permute] expected single elements, got q4_0", [&] { permute(w, {1, 0}); });
+  expect_error(kInvalid, "[narrow] expected single elements, got q4_0", [&] { narrow(w, 1, 0, 32); });
   // Whole rows and blocks may be cut and joined.
   const Tensor joined = concat({w, w.slice(1, 3)}, 0), wide = concat({w, w}, 1);
   EXPECT_EQ(describe(joined), "q4_0 [6,64]");
