@@ -44,7 +44,7 @@ void add_job_options(CLI::App& app, GenerationJob& job) {
   const auto model = [&](const char* flags, std::filesystem::path& path, const char* help) {
     app.add_option(flags, path, help)->type_name("PATH");
   };
-  model("-m,--model", job.model, "checkpoint: a .safetensors or .ckpt file, or a diffusers folder");
+  model("-m,--model", job.model, "checkpoint: a .safetensors, .gguf or .ckpt file, or a diffusers folder");
   model("--vae", job.load.vae, "use the autoencoder of this file or folder");
   model("--embd-dir", job.embeddings, "folder of textual-inversion embeddings");
   model("-i,--init-img", job.init_image, "picture to start from (PNG, JPEG, WebP)");

@@ -16,7 +16,7 @@ namespace {
 std::filesystem::path find_model(const std::string& name, const std::filesystem::path& picture) {
   if (!name.empty() && name == std::filesystem::path(name).filename() && name != "." && name != "..") {
     for (const std::filesystem::path& folder : {picture.parent_path(), std::filesystem::path(".")})
-      for (const char* ending : {".safetensors", ".ckpt", ""})
+      for (const char* ending : {".safetensors", ".gguf", ".ckpt", ""})
         if (const auto path = folder / (name + ending); std::filesystem::exists(path)) return path;
   }
   throw UsageError(fmt::format("this picture was made with the model '{}': say where it is with -m", name));

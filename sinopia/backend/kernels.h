@@ -36,14 +36,16 @@ struct AttentionOptions {
 /// What a device must be able to do: one virtual function a kernel, the same file names in cpu/ and cuda/.
 /// The ops check shapes, allocate y and call exactly one of these, so an implementation may rely on what is
 /// said here. Activations and results are f32 on the CPU unless said otherwise; weights `w` may be f32, f16
-/// or bf16; norm parameters and biases may be stored in any of them too. An undefined tensor means "absent".
-/// x and y never overlap, unless a kernel says so. Results do not depend on the number of threads.
+/// or bf16, those of linear and tables of rows quantised too; norm parameters and biases may be f32, f16 or
+/// bf16. An undefined tensor means "absent". x and y never overlap, unless a kernel says so. Results do not
+/// depend on the number of threads.
 class Kernels {
  public:
   virtual ~Kernels() = default;
 
   // memory
-  /// y = x, converted to y's dtype. Any two dtypes except Bool targets; halves round to nearest even.
+  /// y = x, converted to y's dtype. Any two dtypes except Bool targets; halves round to nearest even. Throws
+  /// InvalidArgument if x is to be quantised and holds NaN, infinity or numbers beyond a scale in f16.
   virtual void convert(const Tensor& x, Tensor& y) = 0;
   virtual void fill(Tensor& y, float value) = 0;
   /// y[i_axes[0], i_axes[1], ..] = x[i_0, i_1, ..], any dtype.
@@ -52,7 +54,7 @@ class Kernels {
   virtual void concat(std::span<const Tensor> xs, int axis, Tensor& y) = 0;
   /// y = x[..., begin:begin+y.dim(axis), ...], any dtype.
   virtual void narrow(const Tensor& x, int axis, int64_t begin, Tensor& y) = 0;
-  /// y[i,:] = table[ids[i],:] in f32. table [V,D] f32/f16/bf16, ids i32 of any shape, within range.
+  /// y[i,:] = table[ids[i],:] in f32. table [V,D] f32/f16/bf16/quantised, ids i32 of any shape, within range.
   virtual void gather_rows(const Tensor& table, const Tensor& ids, Tensor& y) = 0;
 
   // elementwise

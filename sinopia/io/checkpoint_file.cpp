@@ -13,6 +13,7 @@
 #include "sinopia/base/error.h"
 #include "sinopia/io/ckpt.h"
 #include "sinopia/io/file.h"
+#include "sinopia/io/gguf.h"
 #include "sinopia/io/json_file.h"
 #include "sinopia/io/safetensors.h"
 
@@ -65,7 +66,7 @@ TensorFile read_tensor_file(const fs::path& path) {
   SINOPIA_CHECK(!data.starts_with("version https://git-lfs"), Corrupt,
                 "[checkpoint] '{}' is a Git LFS pointer; fetch the file itself (git lfs pull)",
                 path.string());
-  SINOPIA_CHECK(!data.starts_with("GGUF"), Unsupported, "[checkpoint] '{}' is a GGUF file", path.string());
+  if (data.starts_with("GGUF")) return parse_gguf(bytes, name);
   constexpr size_t kTarMagicAt = 257;
   const bool tar = data.size() > kTarMagicAt + 5 && data.substr(kTarMagicAt, 5) == "ustar";
   const bool is_pickle =

@@ -7,8 +7,8 @@
 
 namespace sinopia {
 
-/// Reads a safetensors file or a PyTorch checkpoint, told apart by content. Throws Unsupported for anything
-/// else, and what read_safetensors and read_ckpt throw.
+/// Reads a safetensors file, a GGUF file or a PyTorch checkpoint, told apart by content. Throws Unsupported
+/// for anything else, and what read_safetensors, read_gguf and read_ckpt throw.
 TensorFile read_tensor_file(const std::filesystem::path& path);
 
 /// The weights in the folder of a component of a diffusers or transformers model: the file, or the index of a

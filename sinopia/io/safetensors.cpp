@@ -352,6 +352,9 @@ void write_safetensors(const std::filesystem::path& path, const TensorFile& file
     SINOPIA_CHECK(
         name != kMetadataKey && name.size() <= kMaxNameBytes && name.find('\0') == std::string::npos,
         InvalidArgument, "[safetensors] '{}' cannot be the name of a tensor", name.substr(0, 100));
+    SINOPIA_CHECK(!is_quantised(tensor.dtype()), InvalidArgument,
+                  "[safetensors] cannot store '{}' in {}, which a GGUF file can", name,
+                  to_string(tensor.dtype()));
     order.push_back(&item);
   }
   std::ranges::stable_sort(order, std::greater<>{},

@@ -18,8 +18,8 @@ TensorFile read_safetensors(const std::filesystem::path& path);
 TensorFile parse_safetensors(const std::shared_ptr<Storage>& bytes, std::string_view name = "safetensors");
 
 /// Writes in one step (see AtomicFile), streamed, laid out byte for byte as the reference library does: wide
-/// elements first, then by name. Tensors must be on the CPU. Throws InvalidArgument for an undefined tensor
-/// or a name or metadata that is not UTF-8, Backend when the system refuses.
+/// elements first, then by name. Tensors must be on the CPU. Throws InvalidArgument for an undefined or
+/// quantised tensor or a name or metadata that is not UTF-8, Backend when the system refuses.
 void write_safetensors(const std::filesystem::path& path, const TensorFile& file);
 
 }  // namespace sinopia

@@ -87,7 +87,10 @@ Tensor CheckpointParameters::take(const std::string& name, const Shape& shape, c
   taken_.insert(name);
   tensors_.erase(found);
 
-  if (is_weight_dtype(stored.dtype())) return stored.reshape(shape);
+  // Only matrices are used as they are when quantised.
+  const bool matrix = stored.rank() == 2 && stored.shape() == shape;
+  if (is_weight_dtype(stored.dtype()) || (is_quantised(stored.dtype()) && matrix))
+    return stored.reshape(shape);
   const Tensor widened = to_dtype(stored, DType::F32).reshape(shape);
   stored.drop_pages();
   return widened;

@@ -13,8 +13,8 @@ namespace sinopia {
 
 /// Parameters out of a file's tensors, strictly: every key used once, every parameter filled.
 /// The tensors keep the file's layout and names (diffusers') and stay in the mapped file; [O,I,1,1] serves
-/// where [O,I] is asked for, and the reverse. Only what is stored in another type than f32, f16 or bf16 is
-/// copied.
+/// where [O,I] is asked for, and the reverse. Only what is stored in another type than f32, f16 or bf16, or
+/// quantised and no matrix, is copied, as f32.
 class CheckpointParameters final : public ParameterSource {
  public:
   /// `what` names the part in errors ("unet").

@@ -15,20 +15,38 @@ inline void activation(std::string_view op, std::string_view name, const Tensor&
                 describe(x));
 }
 
+inline void same_device(std::string_view op, std::string_view name, const Tensor& a, const Tensor& x) {
+  SINOPIA_CHECK(a.device() == x.device(), InvalidArgument, "[{}] expected {} on {}, got it on {}", op, name,
+                to_string(x.device()), to_string(a.device()));
+}
+
 /// A present parameter on x's device: f32, f16 or bf16.
 inline void weight(std::string_view op, std::string_view name, const Tensor& w, const Tensor& x) {
   const bool is_float = w.dtype() == DType::F32 || w.dtype() == DType::F16 || w.dtype() == DType::BF16;
   SINOPIA_CHECK(w.defined() && is_float, InvalidArgument, "[{}] expected {} in f32, f16 or bf16, got {}", op,
                 name, describe(w));
-  SINOPIA_CHECK(w.device() == x.device(), InvalidArgument, "[{}] expected {} on {}, got it on {}", op, name,
-                to_string(x.device()), to_string(w.device()));
+  same_device(op, name, w, x);
+}
+
+inline void rank(std::string_view op, std::string_view name, const Tensor& x, int rank) {
+  SINOPIA_CHECK(x.rank() == rank, InvalidArgument, "[{}] expected {} with {} axes, got {}={}", op, name, rank,
+                name, to_string(x.shape()));
+}
+
+/// A present parameter [O,I] on x's device, which may be quantised.
+inline void matrix(std::string_view op, std::string_view name, const Tensor& w, const Tensor& x) {
+  if (is_quantised(w.dtype())) {
+    same_device(op, name, w, x);
+  } else {
+    weight(op, name, w, x);
+  }
+  rank(op, name, w, 2);
 }
 
 /// An operand beside x, on x's device.
 inline void operand(std::string_view op, std::string_view name, const Tensor& a, const Tensor& x) {
   activation(op, name, a);
-  SINOPIA_CHECK(a.device() == x.device(), InvalidArgument, "[{}] expected {} on {}, got it on {}", op, name,
-                to_string(x.device()), to_string(a.device()));
+  same_device(op, name, a, x);
 }
 
 /// A parameter that may be absent, a vector of `count` numbers.
@@ -43,11 +61,6 @@ inline void optional_vector(std::string_view op, std::string_view name, const Te
 inline void rank_at_least(std::string_view op, const Tensor& x, int rank) {
   SINOPIA_CHECK(x.rank() >= rank, InvalidArgument, "[{}] expected x with at least {} axes, got x={}", op,
                 rank, to_string(x.shape()));
-}
-
-inline void rank(std::string_view op, std::string_view name, const Tensor& x, int rank) {
-  SINOPIA_CHECK(x.rank() == rank, InvalidArgument, "[{}] expected {} with {} axes, got {}={}", op, name, rank,
-                name, to_string(x.shape()));
 }
 
 }  // namespace sinopia::checks

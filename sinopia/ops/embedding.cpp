@@ -10,8 +10,7 @@ namespace sinopia {
 Tensor embedding(const Tensor& table, const Tensor& ids) {
   SINOPIA_CHECK(ids.defined() && ids.dtype() == DType::I32, InvalidArgument,
                 "[embedding] expected i32 ids, got {}", describe(ids));
-  checks::weight("embedding", "table", table, ids);
-  checks::rank("embedding", "table", table, 2);
+  checks::matrix("embedding", "table", table, ids);
   SINOPIA_CHECK(ids.device().is_cpu(), Unsupported,
                 "[embedding] expected ids on the CPU, where they are checked");
   for (int32_t id : ids.values<int32_t>()) {

@@ -8,8 +8,7 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias, const T
               Activation activation) {
   checks::activation("linear", "x", x);
   checks::rank_at_least("linear", x, 1);
-  checks::weight("linear", "weight", weight, x);
-  checks::rank("linear", "weight", weight, 2);
+  checks::matrix("linear", "weight", weight, x);
   SINOPIA_CHECK(x.dim(-1) == weight.dim(1), InvalidArgument, "[linear] expected I={}, got {} (x={})",
                 weight.dim(1), x.dim(-1), to_string(x.shape()));
   checks::optional_vector("linear", "bias", bias, weight.dim(0), x);

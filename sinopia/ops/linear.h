@@ -6,7 +6,8 @@
 namespace sinopia {
 
 /// activation(x [..,I] * weight [O,I]^T + bias [O] + add [..,O]); bias and add may be absent. The weight is
-/// f32, f16 or bf16 and is widened next to the multiply. Throws InvalidArgument if shapes disagree.
+/// f32, f16, bf16 or quantised and is widened next to the multiply. Throws InvalidArgument if shapes
+/// disagree.
 Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias = {}, const Tensor& add = {},
               Activation activation = Activation::None);
 

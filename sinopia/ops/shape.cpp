@@ -15,6 +15,12 @@ void check_defined(std::string_view op, const Tensor& x) {
   SINOPIA_CHECK(x.defined(), InvalidArgument, "[{}] expected a tensor, got none", op);
 }
 
+// Blocks of a quantised tensor cannot be taken apart.
+void check_elements(std::string_view op, const Tensor& x) {
+  SINOPIA_CHECK(!is_quantised(x.dtype()), InvalidArgument, "[{}] expected single elements, got {}", op,
+                describe(x));
+}
+
 // Axis counted from the front.
 int axis_of(std::string_view op, const Tensor& x, int axis) {
   const int result = axis < 0 ? axis + x.rank() : axis;
@@ -43,6 +49,7 @@ Tensor full(const Shape& shape, float value, Device device) {
 
 Tensor permute(const Tensor& x, std::span<const int> axes) {
   check_defined("permute", x);
+  check_elements("permute", x);
   std::array<int64_t, Shape::kMaxRank> dims{};
   std::array<bool, Shape::kMaxRank> seen{};
   bool valid = static_cast<int>(axes.size()) == x.rank();
@@ -95,6 +102,7 @@ Tensor narrow(const Tensor& x, int axis, int64_t begin, int64_t end) {
                 "[narrow] expected 0 <= begin <= end <= {}, got [{},{}) of axis {} of {}", x.dim(along),
                 begin, end, along, to_string(x.shape()));
   if (along == 0) return x.slice(begin, end);
+  check_elements("narrow", x);
   Tensor y = Tensor::empty(x.shape().with(along, end - begin), x.dtype(), x.device());
   kernels(x.device()).narrow(x, along, begin, y);
   return y;

@@ -7,14 +7,16 @@
 
 namespace sinopia {
 
-/// x in another dtype; x itself, shared, if it has that dtype already. Halves round to nearest even.
+/// x in another dtype; x itself, shared, if it has that dtype already. Halves round to nearest even. Throws
+/// InvalidArgument for what cannot be quantised: a last axis that is not a whole number of blocks, NaN,
+/// infinity.
 Tensor to_dtype(const Tensor& x, DType dtype);
 
 /// Every element `value`.
 Tensor full(const Shape& shape, float value, Device device = {});
 inline Tensor zeros(const Shape& shape, Device device = {}) { return full(shape, 0.0f, device); }
 
-/// Axis i of the result is axis axes[i] of x; a copy. Any dtype.
+/// Axis i of the result is axis axes[i] of x; a copy. Any dtype not quantised.
 Tensor permute(const Tensor& x, std::span<const int> axes);
 inline Tensor permute(const Tensor& x, std::initializer_list<int> axes) {
   return permute(x, std::span<const int>(axes.begin(), axes.size()));
@@ -29,7 +31,7 @@ inline Tensor concat(std::initializer_list<Tensor> xs, int axis) {
   return concat(std::span<const Tensor>(xs.begin(), xs.size()), axis);
 }
 
-/// Elements [begin,end) along an axis: a view for the first axis, else a copy. Any dtype.
+/// Elements [begin,end) along an axis: a view for the first axis, else a copy (not quantised).
 Tensor narrow(const Tensor& x, int axis, int64_t begin, int64_t end);
 
 /// x [1,..] or [N,..] -> [count,..]: repeats a batch of one. Throws InvalidArgument for another batch size.

@@ -1,9 +1,43 @@
 #include "sinopia/tensor/dtype.h"
 
+#include "sinopia/base/error.h"
+
 namespace sinopia {
 
-size_t size_of(DType dtype) {
+bool is_quantised(DType dtype) { return block_elements(dtype) > 1; }
+
+int64_t block_elements(DType dtype) {
   switch (dtype) {
+    case DType::Q8_0:
+    case DType::Q4_0:
+      return 32;
+    case DType::Q6_K:
+    case DType::Q5_K:
+    case DType::Q4_K:
+      return 256;
+    default:
+      return 1;
+  }
+}
+
+size_t size_of(DType dtype) {
+  SINOPIA_CHECK(!is_quantised(dtype), InvalidArgument, "[dtype] elements of {} have no bytes of their own",
+                to_string(dtype));
+  return block_bytes(dtype);
+}
+
+size_t block_bytes(DType dtype) {
+  switch (dtype) {
+    case DType::Q8_0:
+      return 34;
+    case DType::Q6_K:
+      return 210;
+    case DType::Q5_K:
+      return 176;
+    case DType::Q4_K:
+      return 144;
+    case DType::Q4_0:
+      return 18;
     case DType::F64:
     case DType::I64:
       return 8;
@@ -44,6 +78,16 @@ const char* to_string(DType dtype) {
       return "i64";
     case DType::Bool:
       return "bool";
+    case DType::Q8_0:
+      return "q8_0";
+    case DType::Q6_K:
+      return "q6_K";
+    case DType::Q5_K:
+      return "q5_K";
+    case DType::Q4_K:
+      return "q4_K";
+    case DType::Q4_0:
+      return "q4_0";
   }
   return "unknown";
 }

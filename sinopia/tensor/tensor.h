@@ -20,7 +20,8 @@ class Tensor {
  public:
   /// The undefined tensor, which stands for "absent" where an argument is optional.
   Tensor() = default;
-  /// A view of `storage` from `byte_offset`. Throws InvalidArgument if it does not fit.
+  /// A view of `storage` from `byte_offset`. Throws InvalidArgument if it does not fit, or if the last axis
+  /// of a quantised dtype is not a whole number of blocks.
   Tensor(Shape shape, DType dtype, std::shared_ptr<Storage> storage, size_t byte_offset = 0);
 
   /// Uninitialised elements.
@@ -41,7 +42,7 @@ class Tensor {
   int64_t numel() const { return shape_.numel(); }
   DType dtype() const { return dtype_; }
   Device device() const { return storage_ ? storage_->device() : Device{}; }
-  size_t bytes() const { return static_cast<size_t>(numel()) * size_of(dtype_); }
+  size_t bytes() const { return bytes_; }
   const std::shared_ptr<Storage>& storage() const { return storage_; }
   size_t byte_offset() const { return byte_offset_; }
 
@@ -66,7 +67,8 @@ class Tensor {
     return {data<T>(), static_cast<size_t>(numel())};
   }
 
-  /// The same elements under another shape with as many. Throws InvalidArgument.
+  /// The same elements under another shape with as many; that of a quantised tensor must keep its last axis.
+  /// Throws InvalidArgument.
   Tensor reshape(const Shape& shape) const;
   /// Rows [begin,end) of the first axis, a view.
   Tensor slice(int64_t begin, int64_t end) const;
@@ -86,7 +88,7 @@ class Tensor {
   Shape shape_;
   DType dtype_ = DType::F32;
   std::shared_ptr<Storage> storage_;
-  size_t byte_offset_ = 0;
+  size_t byte_offset_ = 0, bytes_ = 0;
 };
 
 /// Uninitialised, with x's shape, dtype and device.

@@ -220,6 +220,43 @@ TEST(Convert, GoesRoundThroughEveryLayoutWithoutLoss) {
   EXPECT_EQ(read_image(folder / "a.png").pixels, read_image(folder / "b.png").pixels);
 }
 
+TEST(Convert, QuantisedFilesPaintNearlyTheSame) {
+  const TemporaryFolder folder;
+  const Image reference = [&] {
+    expect_success(run(generate(folder / "reference.png")));
+    return read_image(folder / "reference.png");
+  }();
+  // The tiny model's rows are whole blocks of 32 but none of 256, so that q4_K leaves it as it was.
+  for (const auto& [type, levels] : {std::pair<std::string, int>{"q8_0", 8}, {"q4_0", 80}, {"q4_K", 0}}) {
+    SCOPED_TRACE(type);
+    const std::string model = folder / (type + ".gguf");
+    const std::filesystem::path picture = folder / (type + ".png");
+    expect_success(run({"convert", kModel, model, "--type", type}));
+    const Outcome inspected = run({"inspect", model});
+    EXPECT_THAT(inspected.out, HasSubstr("family: sd1"));
+    EXPECT_EQ(inspected.out.find(type + " ") != std::string::npos, type != "q4_K") << inspected.out;
+    expect_success(run(generate(picture, {}, model)));
+    const Image got = read_image(picture);
+    ASSERT_EQ(got.pixels.size(), reference.pixels.size());
+    int furthest = 0;
+    for (size_t i = 0; i < got.pixels.size(); ++i)
+      furthest = std::max(furthest, std::abs(int{got.pixels[i]} - int{reference.pixels[i]}));
+    EXPECT_LE(furthest, levels);
+    EXPECT_EQ(furthest == 0, levels == 0);
+  }
+  // Back out of blocks, and again into them, in one step or two.
+  expect_success(run({"convert", folder / "q8_0.gguf", folder / "back.safetensors", "--type", "f32"}));
+  expect_success(run({"convert", folder / "back.safetensors", folder / "again.gguf", "--type", "q8_0"}));
+  expect_success(run({"convert", folder / "q8_0.gguf", folder / "copy.gguf"}));
+  EXPECT_EQ(slurp(folder / "copy.gguf"), slurp(folder / "q8_0.gguf"));
+  const Outcome refused = run({"convert", folder / "q8_0.gguf", folder / "x.safetensors"});
+  EXPECT_EQ(refused.code, 1);
+  EXPECT_THAT(refused.err, HasSubstr("q8_0"));
+  EXPECT_FALSE(std::filesystem::exists(folder / "x.safetensors"));
+  expect_success(run({"convert", folder / "q8_0.gguf", folder.path().string() + "/f/", "--type", "f16"}));
+  expect_success(run(generate(folder / "folder.png", {}, folder / "f")));
+}
+
 TEST(Init, WritesAModelThatPaints) {
   const TemporaryFolder folder;
   expect_success(run({"init", folder / "a.safetensors", "--seed", "3"}));

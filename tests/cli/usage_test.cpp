@@ -78,7 +78,10 @@ TEST(Usage, NamesWhatIsUnknown) {
   expect_usage_error({"generate", "-m", kModel, "-o", "picture.bmp"}, ".webp");
   expect_usage_error({"generate", "-m", kModel, "-o", "%s.png"}, "%d");
   expect_usage_error({"convert", kModel}, "out");
-  expect_usage_error({"convert", kModel, "/tmp/x.gguf"}, ".safetensors");
+  expect_usage_error({"convert", kModel, "/tmp/x.bin"}, ".safetensors or .gguf");
+  expect_usage_error({"convert", kModel, "/tmp/x.safetensors", "--type", "q8_0"}, ".gguf");
+  expect_usage_error({"convert", kModel, "/tmp/x/", "--type", "q4_K"}, ".gguf");
+  expect_usage_error({"init", "/tmp/x.gguf", "--type", "q8_0"}, "bf16");
   expect_usage_error({"convert", kModel, "/tmp/x.safetensors", "--type", "q4"}, "bf16");
   expect_usage_error({"init", "/tmp/x.safetensors", "--preset", "sd9"}, "tiny-sd1");
   expect_usage_error({"inspect"}, "file");

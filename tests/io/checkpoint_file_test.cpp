@@ -73,7 +73,7 @@ TEST(TensorFile, IsToldByItsContent) {
   EXPECT_EQ(refusal(""), ErrorKind::Corrupt);
   EXPECT_EQ(refusal("version https://git-lfs.github.com/spec/v1\noid sha256:0\n"), ErrorKind::Corrupt);
   EXPECT_EQ(refusal("<!DOCTYPE html><html></html>"), ErrorKind::Corrupt);
-  EXPECT_EQ(refusal("GGUF\3"), ErrorKind::Unsupported);
+  EXPECT_EQ(refusal("GGUF\3"), ErrorKind::Corrupt);
   EXPECT_EQ(refusal("PK"), ErrorKind::Corrupt);
   EXPECT_EQ(kind_of([&] { read_tensor_file(folder.path()); }), ErrorKind::InvalidArgument);
 }

@@ -10,9 +10,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
-#include <zlib.h>
 
 #include "sinopia/io/file.h"
+#include "tests/io/golden_row.h"
 #include "tests/io/memory_storage.h"
 #include "tests/io/zip_builder.h"
 #include "tests/kind_of.h"
@@ -23,6 +23,7 @@ namespace {
 using namespace std::string_literals;
 using testing::kind_of;
 using testing_io::deflated;
+using testing_io::expect_row;
 using testing_io::little;
 using testing_io::make_zip;
 using testing_io::memory_storage;
@@ -100,13 +101,7 @@ TEST(Ckpt, ReadsWhatTorchWrites) {
     for (const auto& [key, row] : expected["tensors"].items()) {
       SCOPED_TRACE(key);
       ASSERT_TRUE(file.tensors.contains(key));
-      const Tensor& x = file.tensors.at(key);
-      const auto dims = row[1].get<std::vector<int64_t>>();
-      EXPECT_EQ(to_string(x.dtype()), row[0].get<std::string>());
-      EXPECT_EQ(x.shape(), Shape(std::span<const int64_t>(dims)));
-      const auto crc =
-          x.bytes() ? crc32(0, static_cast<const Bytef*>(x.raw()), static_cast<uInt>(x.bytes())) : 0;
-      EXPECT_EQ(crc, row[2].get<uint32_t>());
+      expect_row(file.tensors.at(key), row);
     }
   }
 }

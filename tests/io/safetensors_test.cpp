@@ -11,9 +11,9 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
-#include <zlib.h>
 
 #include "sinopia/io/file.h"
+#include "tests/io/golden_row.h"
 #include "tests/io/memory_storage.h"
 #include "tests/kind_of.h"
 #include "tests/temporary_folder.h"
@@ -23,6 +23,7 @@ namespace {
 
 using testing::kind_of;
 using testing::TemporaryFolder;
+using testing_io::expect_row;
 using testing_io::memory_storage;
 
 const std::string kGolden = SINOPIA_TEST_DATA "/io/";
@@ -199,13 +200,9 @@ TEST(Safetensors, ReadsTheReferenceFileWithoutCopies) {
   ASSERT_EQ(file.tensors.size(), expected.size());
   for (const auto& [name, row] : expected.items()) {
     ASSERT_TRUE(file.tensors.contains(name)) << name;
+    SCOPED_TRACE(name);
     const Tensor& x = file.tensors.at(name);
-    const auto dims = row[1].get<std::vector<int64_t>>();
-    EXPECT_EQ(to_string(x.dtype()), row[0].get<std::string>()) << name;
-    EXPECT_EQ(x.shape(), Shape(std::span<const int64_t>(dims))) << name;
-    EXPECT_EQ(crc32(0, static_cast<const Bytef*>(x.raw()), static_cast<uInt>(x.bytes())),
-              row[2].get<uint32_t>())
-        << name;
+    expect_row(x, row);
     EXPECT_TRUE(x.storage()->is_mapped()) << name;
   }
   EXPECT_EQ(file.metadata.at("format"), "p\"t\n");

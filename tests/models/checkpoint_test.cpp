@@ -129,6 +129,37 @@ TEST(Checkpoint, ConvertsDtypes) {
   EXPECT_EQ(std::memcmp(before.raw(), after.raw(), before.bytes()), 0);
 }
 
+TEST(Checkpoint, QuantisesTheMatricesThatStableDiffusionCppDoes) {
+  TensorFile file = to_gguf(join_checkpoint(folder("tiny-sd1")));
+  EXPECT_FALSE(file.tensors.contains("cond_stage_model.transformer.text_model.embeddings.position_ids"));
+  const TensorFile before = file;
+  quantise_matrices(file, DType::Q8_0);
+  const std::string text = "cond_stage_model.transformer.text_model.", unet = "model.diffusion_model.";
+  const std::pair<std::string, const char*> types[] = {
+      {text + "embeddings.token_embedding.weight", "f16"},
+      {text + "embeddings.position_embedding.weight", "f16"},
+      {text + "encoder.layers.0.mlp.fc1.weight", "f16"},  // rows of 8
+      {text + "encoder.layers.0.mlp.fc2.weight", "q8_0"},
+      {unet + "time_embed.0.weight", "f16"},
+      {unet + "input_blocks.0.0.weight", "f16"},
+      {unet + "input_blocks.1.0.emb_layers.1.weight", "q8_0"},
+      {unet + "input_blocks.1.1.proj_in.weight", "f16"},
+      {unet + "input_blocks.1.1.transformer_blocks.0.attn1.to_q.weight", "q8_0"}};
+  for (const auto& [name, type] : types) {
+    ASSERT_TRUE(file.tensors.contains(name)) << name;
+    EXPECT_STREQ(to_string(file.tensors.at(name).dtype()), type) << name;
+  }
+  for (const auto& [name, x] : file.tensors) {
+    EXPECT_EQ(x.shape(), before.tensors.at(name).shape());
+    EXPECT_TRUE(x.rank() > 1 || x.dtype() == before.tensors.at(name).dtype()) << name;
+  }
+  // The model that reads it is the one that would be built from the widened weights.
+  CheckpointParts parts = split_checkpoint(file), wide = parts;
+  EXPECT_EQ(parts.variant, "sd1");
+  convert_dtype(wide, DType::F32);
+  for (const auto& [name, x] : wide.unet.tensors) EXPECT_EQ(x.dtype(), DType::F32) << name;
+}
+
 TEST(Checkpoint, PredictionComesFromTheFamilyTheMarkersOrTheMetadata) {
   TensorFile file = single("tiny-sd2");
   EXPECT_EQ(split_checkpoint(file).schedule.prediction, "v_prediction");

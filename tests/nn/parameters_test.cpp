@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "sinopia/ops/shape.h"
 #include "tests/reference.h"
 
 namespace sinopia {
@@ -40,6 +41,21 @@ TEST(CheckpointParameters, EachKeyIsTakenOnce) {
                [&] { parameters.finish(); });
   parameters.take("b", {3}, kAny);
   EXPECT_NO_THROW(parameters.finish());
+}
+
+TEST(CheckpointParameters, OnlyMatricesStayQuantised) {
+  const auto quantised = [](const Shape& shape, unsigned seed) {
+    return to_dtype(random_tensor(shape, seed), DType::Q8_0);
+  };
+  CheckpointParameters parameters(
+      {{"matrix", quantised({5, 64}, 1)}, {"vector", quantised({32}, 2)}, {"kernel", quantised({3, 32}, 3)}},
+      "unet");
+  const Tensor matrix = parameters.take("matrix", {5, 64}, kAny);
+  EXPECT_EQ(describe(matrix), "q8_0 [5,64]");
+  EXPECT_EQ(describe(parameters.take("vector", {32}, kAny)), "f32 [32]");
+  const Tensor kernel = parameters.take("kernel", {3, 32, 1, 1}, kAny);
+  EXPECT_EQ(describe(kernel), "f32 [3,32,1,1]");
+  EXPECT_TRUE(same_bits(kernel.reshape({3, 32}), to_dtype(quantised({3, 32}, 3), DType::F32)));
 }
 
 TEST(CheckpointParameters, NamesTheFirstLeftOverKeys) {

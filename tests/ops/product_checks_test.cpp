@@ -1,6 +1,9 @@
+#include "sinopia/ops/activation.h"
 #include "sinopia/ops/attention.h"
 #include "sinopia/ops/conv2d.h"
+#include "sinopia/ops/elementwise.h"
 #include "sinopia/ops/linear.h"
+#include "sinopia/ops/shape.h"
 #include "tests/reference.h"
 
 namespace sinopia {
@@ -22,6 +25,30 @@ TEST(ProductChecks, Linear) {
   expect_error(kInvalid, "[linear] expected weight with 2 axes", [&] { linear(x, b); });
   expect_error(kInvalid, "[linear] expected weight in f32, f16 or bf16, got absent", [&] { linear(x, {}); });
   expect_error(kInvalid, "[linear] expected f32 x, got absent", [&] { linear({}, w); });
+}
+
+TEST(ProductChecks, QuantisedMatrices) {
+  const Tensor w = to_dtype(random_tensor({4, 64}, 1), DType::Q4_0), x = random_tensor({2, 64}, 2);
+  EXPECT_EQ(linear(x, w).shape(), (Shape{2, 4}));
+  expect_error(kInvalid, "[linear] expected I=64, got 32", [&] { linear(random_tensor({2, 32}, 1), w); });
+  expect_error(kInvalid, "[linear] expected bias in f32, f16 or bf16, got q8_0 [64]", [&] {
+    linear(random_tensor({2, 8}, 1), random_tensor({64, 8}, 2),
+           to_dtype(random_tensor({64}, 3), DType::Q8_0));
+  });
+  expect_error(kInvalid, "[conv2d] expected weight in f32, f16 or bf16, got q8_0 [1,1,1,32]", [&] {
+    conv2d(random_tensor({1, 2, 2, 1}, 1), to_dtype(random_tensor({1, 1, 1, 32}, 3), DType::Q8_0), {}, {});
+  });
+  // Everything that takes elements one by one.
+  expect_error(kInvalid, "[silu] expected f32 x, got q4_0 [4,64]", [&] { silu(w); });
+  expect_error(kInvalid, "expected f32", [&] { x + w; });
+  expect_error(kInvalid, "[permute] expected single elements, got q4_0", [&] { permute(w, {1, 0}); });
+  expect_error(kInvalid, "[narrow] expected single elements, got q4_0", [&] { narrow(w, 1, 0, 32); });
+  // Whole rows and blocks may be cut and joined.
+  const Tensor joined = concat({w, w.slice(1, 3)}, 0), wide = concat({w, w}, 1);
+  EXPECT_EQ(describe(joined), "q4_0 [6,64]");
+  EXPECT_TRUE(same_bits(to_dtype(joined, DType::F32).slice(4, 6), to_dtype(w, DType::F32).slice(1, 3)));
+  const Tensor values = to_dtype(w, DType::F32);
+  EXPECT_TRUE(same_bits(to_dtype(wide, DType::F32), concat({values, values}, 1)));
 }
 
 TEST(ProductChecks, Matmul) {

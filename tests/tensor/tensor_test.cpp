@@ -51,6 +51,30 @@ TEST(Tensor, SlicesAndReshapesShareElements) {
   EXPECT_EQ(kind_of([&] { Tensor::from<float>({5}, values); }), ErrorKind::InvalidArgument);
 }
 
+TEST(Tensor, QuantisedRowsAreWholeBlocks) {
+  const std::pair<DType, size_t> bytes[] = {{DType::Q8_0, 34 * 16},
+                                            {DType::Q4_0, 18 * 16},
+                                            {DType::Q6_K, 210 * 2},
+                                            {DType::Q5_K, 176 * 2},
+                                            {DType::Q4_K, 144 * 2}};
+  for (const auto& [dtype, of_a_row] : bytes) {
+    EXPECT_TRUE(is_quantised(dtype));
+    EXPECT_EQ(kind_of([dtype] { size_of(dtype); }), ErrorKind::InvalidArgument);
+    const Tensor x = Tensor::empty({3, 2, 512}, dtype);
+    EXPECT_EQ(x.bytes(), 6 * of_a_row);
+    EXPECT_EQ(x.slice(1, 3).bytes(), 4 * of_a_row);
+    EXPECT_EQ(x.slice(1, 3).byte_offset(), 2 * of_a_row);
+    EXPECT_EQ(x.reshape({6, 512}).bytes(), x.bytes());
+    EXPECT_EQ(kind_of([&] { x.reshape({2, 3, 256, 2}); }), ErrorKind::InvalidArgument);
+    EXPECT_EQ(kind_of([&] { x.reshape({3, 1024}); }), ErrorKind::InvalidArgument);
+    EXPECT_EQ(kind_of([&] { Tensor::empty({512}, dtype).slice(0, 256); }), ErrorKind::InvalidArgument);
+    EXPECT_EQ(kind_of([&] { Tensor::empty({4, 16}, dtype); }), ErrorKind::InvalidArgument);
+    EXPECT_EQ(kind_of([&] { x.data<float>(); }), ErrorKind::InvalidArgument);
+    EXPECT_EQ(kind_of([&] { Tensor({7, 2, 512}, dtype, x.storage()); }), ErrorKind::InvalidArgument);
+  }
+  EXPECT_FALSE(is_quantised(DType::F32));
+}
+
 TEST(Allocator, CountsReusesAndLimits) {
   Allocator& memory = allocator({});
   memory.release_cached();

@@ -34,7 +34,7 @@ To cast_element(From x) {
   }
 }
 
-/// Calls f(T{}) with the element type of `dtype`.
+/// Calls f(T{}) with the element type of `dtype`. Throws Unsupported for a quantised one.
 template <class F>
 void visit_dtype(DType dtype, const F& f) {
   switch (dtype) {
@@ -58,6 +58,8 @@ void visit_dtype(DType dtype, const F& f) {
       return f(int64_t{});
     case DType::Bool:
       return f(bool{});
+    default:
+      fail(ErrorKind::Unsupported, "[cpu] expected single elements, got {} blocks", to_string(dtype));
   }
 }
 

@@ -1,7 +1,9 @@
+#include <algorithm>
 #include <cstring>
 
 #include "sinopia/backend/cpu/cast.h"
 #include "sinopia/backend/cpu/cpu_kernels.h"
+#include "sinopia/backend/cpu/quantised.h"
 #include "sinopia/base/threads.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -62,9 +64,32 @@ void convert_run(const From* x, To* y, size_t n) {
   }
 }
 
+/// By way of f32, where neither is.
+void convert_blocks(const Tensor& x, Tensor& y) {
+  if (is_quantised(y.dtype())) {
+    const Tensor wide = widened(x);
+    const float* from = wide.data<float>();
+    const int64_t block = block_elements(y.dtype());
+    char* to = static_cast<char*>(y.raw());
+    parallel_for(x.numel() / block, std::max<int64_t>(1, 2048 / block), [&](int64_t begin, int64_t end) {
+      quantise(y.dtype(), from + begin * block, (end - begin) * block,
+               to + static_cast<size_t>(begin) * block_bytes(y.dtype()));
+    });
+    return;
+  }
+  if (y.dtype() != DType::F32) return cpu_kernels().convert(widened(x), y);
+  const int64_t block = block_elements(x.dtype());
+  float* to = y.data<float>();
+  parallel_for(x.numel() / block, kMemoryGrain / block, [&](int64_t begin, int64_t end) {
+    dequantise(x.dtype(), block_at(x.raw(), x.dtype(), begin * block), (end - begin) * block,
+               to + begin * block);
+  });
+}
+
 }  // namespace
 
 void CpuKernels::convert(const Tensor& x, Tensor& y) {
+  if (is_quantised(x.dtype()) || is_quantised(y.dtype())) return convert_blocks(x, y);
   visit_dtype(x.dtype(), [&](auto from) {
     visit_dtype(y.dtype(), [&](auto to) {
       const auto* source = x.data<decltype(from)>();

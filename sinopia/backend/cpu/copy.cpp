@@ -52,12 +52,12 @@ void CpuKernels::fill(Tensor& y, float value) {
 }
 
 void CpuKernels::concat(std::span<const Tensor> xs, int axis, Tensor& y) {
-  const auto size = static_cast<int64_t>(size_of(y.dtype()));
   const int64_t rows = product(y.shape(), 0, axis);
-  const int64_t y_step = product(y.shape(), axis, y.rank()) * size;
+  if (rows == 0) return;
+  const int64_t y_step = static_cast<int64_t>(y.bytes()) / rows;
   char* target = static_cast<char*>(y.raw());
   for (const Tensor& x : xs) {
-    const int64_t x_step = product(x.shape(), axis, x.rank()) * size;
+    const int64_t x_step = static_cast<int64_t>(x.bytes()) / rows;
     copy_rows(static_cast<const char*>(x.raw()), x_step, target, y_step, rows, x_step);
     target += x_step;
   }

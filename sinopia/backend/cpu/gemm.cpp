@@ -12,6 +12,7 @@
 #include "sinopia/backend/cpu/gemm-inl.h"
 #include "sinopia/backend/cpu/gemm_plan.h"
 #include "sinopia/backend/cpu/math-inl.h"
+#include "sinopia/backend/cpu/quantised.h"
 #include "sinopia/backend/cpu/scratch.h"
 #include "sinopia/base/threads.h"
 
@@ -37,6 +38,23 @@ void PackWeights(const GemmProblem& p, const BlockK& block, int64_t column, floa
   for (int64_t j = 0; j < width; ++j)
     rows[j] = j < columns ? w + (column + j) * p.k + block.begin : kNoWeights;
   PackRows(rows, width, block.size(), panel);
+}
+
+struct Quantised {};  // in place of an element type
+
+template <>
+void PackWeights<Quantised>(const GemmProblem& p, const BlockK& block, int64_t column,
+                            float* HWY_RESTRICT panel) {
+  GemmProblem part;
+  part.n = std::min(TileColumns(), p.n - column);
+  part.k = block.size();
+  float* wide = thread_scratch(part.n * part.k);
+  for (int64_t j = 0; j < part.n; ++j) {
+    const void* from = block_at(p.w, p.w_dtype, (column + j) * p.k + block.begin);
+    dequantise(p.w_dtype, from, part.k, wide + j * part.k);
+  }
+  part.w = wide;
+  PackWeights<float>(part, {0, part.k, 1}, 0, panel);
 }
 
 /// Adds a tile of sums to y, and after the last block of K what follows the product.
@@ -133,7 +151,8 @@ template <class T>
 void MultiplyPacked(const GemmProblem& p) {
   const int64_t width = TileColumns(), panels = divide_up(p.n, width);
   const bool gathers = p.patches && p.patches->channels < kGatherChannels && p.k <= kGatherK;
-  const std::vector<BlockK> blocks = cut_k(p.k, p.patches && !gathers ? p.patches->channels : p.k);
+  const std::vector<BlockK> blocks = cut_k(p.k, p.patches && !gathers ? p.patches->channels : p.k,
+                                           std::max<int64_t>(8, block_elements(p.w_dtype)));
   const auto count = static_cast<int64_t>(blocks.size());
   int64_t longest = 1, widest = 1;
   for (const BlockK& block : blocks) {
@@ -192,8 +211,10 @@ void Gemm(const GemmProblem& p) {
       return MultiplyPacked<Half>(p);
     case DType::BF16:
       return MultiplyPacked<BFloat16>(p);
-    default:
+    case DType::F32:
       return MultiplyPacked<float>(p);
+    default:
+      return MultiplyPacked<Quantised>(p);
   }
 }
 

@@ -21,7 +21,7 @@ struct GemmProblem {
   const float* x = nullptr;          ///< [M,K], or the picture of `patches`
   const Patches* patches = nullptr;  ///< if set, K = KH*KW*I
   const void* w = nullptr;           ///< [N,K], or [K,N] if w_is_kn
-  DType w_dtype = DType::F32;        ///< F32, F16 or BF16
+  DType w_dtype = DType::F32;        ///< F32, F16, BF16 or quantised, which is never [K,N]
   bool w_is_kn = false;
   float alpha = 1;
   const float* bias = nullptr;  ///< [N], may be absent

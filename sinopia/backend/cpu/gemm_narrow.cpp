@@ -9,6 +9,8 @@
 #include "sinopia/backend/cpu/gemm.h"
 #include "sinopia/backend/cpu/gemm_plan.h"
 #include "sinopia/backend/cpu/math-inl.h"
+#include "sinopia/backend/cpu/quantised.h"
+#include "sinopia/backend/cpu/scratch.h"
 #include "sinopia/backend/cpu/widen-inl.h"
 #include "sinopia/base/threads.h"
 
@@ -97,6 +99,8 @@ void Dots(const GemmProblem& p, const std::vector<BlockK>& blocks, const float* 
   }
 }
 
+constexpr int64_t kQuadsPerTask = 8;
+
 template <class T>
 void MultiplyNarrow(const GemmProblem& p) {
   // Few rows: one run along K; their weights stream past once. Few columns: blocks of w stay in the L1 cache.
@@ -112,10 +116,31 @@ void MultiplyNarrow(const GemmProblem& p) {
     });
     return;
   }
-  constexpr int64_t kPerTask = 8;
   const int64_t quads = divide_up(p.n, kDotColumns);
-  parallel_for(quads, kPerTask, [&](int64_t begin, int64_t end) {
+  parallel_for(quads, kQuadsPerTask, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) Dots<T>(p, blocks, zeros.data(), 0, p.m, i * kDotColumns);
+  });
+}
+
+/// Quantised weights, widened a few columns at a time.
+void MultiplyNarrowQuantised(const GemmProblem& p) {
+  GemmProblem part = p;
+  part.w_dtype = DType::F32;
+  if (p.n <= kDotColumns) {
+    std::vector<float> wide(p.n * p.k);
+    dequantise(p.w_dtype, p.w, p.n * p.k, wide.data());
+    part.w = wide.data();
+    return MultiplyNarrow<float>(part);
+  }
+  parallel_for(divide_up(p.n, kDotColumns), kQuadsPerTask, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t column = i * kDotColumns, columns = std::min<int64_t>(kDotColumns, p.n - column);
+      float* wide = thread_scratch(columns * p.k);
+      dequantise(p.w_dtype, block_at(p.w, p.w_dtype, column * p.k), columns * p.k, wide);
+      GemmProblem quad = part;
+      quad.w = wide - column * p.k;
+      Dots<float>(quad, {{0, p.k, 1}}, nullptr, 0, p.m, column);
+    }
   });
 }
 
@@ -125,8 +150,10 @@ void GemmNarrow(const GemmProblem& p) {
       return MultiplyNarrow<Half>(p);
     case DType::BF16:
       return MultiplyNarrow<BFloat16>(p);
-    default:
+    case DType::F32:
       return MultiplyNarrow<float>(p);
+    default:
+      return MultiplyNarrowQuantised(p);
   }
 }
 

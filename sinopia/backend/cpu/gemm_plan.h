@@ -24,12 +24,13 @@ struct BlockK {
   int64_t size() const { return length * segments; }
 };
 
-inline std::vector<BlockK> cut_k(int64_t K, int64_t channels) {
+/// Cuts within a run are at multiples of `unit`, at most kMaxBlockK.
+inline std::vector<BlockK> cut_k(int64_t K, int64_t channels, int64_t unit = 8) {
   std::vector<BlockK> blocks;
   const int64_t runs = channels > 0 ? K / channels : 0;
   if (channels > kMaxBlockK) {
-    const int64_t pieces = divide_up(channels, kMaxBlockK);
-    const int64_t piece = divide_up(divide_up(channels, pieces), 8) * 8;
+    const int64_t pieces = divide_up(channels, kMaxBlockK / unit * unit);
+    const int64_t piece = divide_up(divide_up(channels, pieces), unit) * unit;
     for (int64_t run = 0; run < runs; ++run) {
       for (int64_t c = 0; c < channels; c += piece)
         blocks.push_back({run * channels + c, std::min(piece, channels - c), 1});

@@ -158,6 +158,28 @@ Tensor position_ids(int64_t count) {
   return Tensor::from(Shape{1, count}, ids);
 }
 
+bool is_integer(const Tensor& x) {
+  const DType d = x.dtype();
+  return d != DType::F32 && d != DType::F16 && d != DType::BF16 && d != DType::F64 && !is_quantised(d);
+}
+
+void replace(Tensor& x, DType dtype) {
+  if (x.dtype() == dtype) return;
+  const Tensor converted = to_dtype(x, dtype);
+  x.drop_pages();
+  x = converted;
+}
+
+/// Part of the names of matrices that are small or looked up, and stay as exact as they were.
+constexpr std::string_view kExact[] = {"token_embedding", "position_embedding", "positional_embedding",
+                                       "text_projection", "time_embed",         "label_emb"};
+
+bool is_quantisable(std::string_view name, const Tensor& x, DType dtype) {
+  return x.rank() == 2 && x.dim(1) % block_elements(dtype) == 0 &&
+         std::none_of(std::begin(kExact), std::end(kExact),
+                      [&](std::string_view part) { return name.find(part) != std::string_view::npos; });
+}
+
 }  // namespace
 
 FileContents sort_by_network(const TensorMap& tensors) {
@@ -278,18 +300,30 @@ TensorFile join_checkpoint(const CheckpointParts& parts) {
 void convert_dtype(CheckpointParts& parts, DType dtype) {
   const auto convert = [dtype](TensorMap& tensors) {
     for (auto& [name, x] : tensors) {
-      const bool floating = x.dtype() == DType::F32 || x.dtype() == DType::F16 || x.dtype() == DType::BF16 ||
-                            x.dtype() == DType::F64;
-      if (floating && x.dtype() != dtype) {
-        const Tensor converted = to_dtype(x, dtype);
-        x.drop_pages();
-        x = converted;
-      }
+      if (!is_integer(x)) replace(x, dtype);
     }
   };
   convert(parts.unet.tensors);
   convert(parts.vae.tensors);
   for (TextEncoderPart& text : parts.text_encoders) convert(text.tensors);
+}
+
+TensorFile to_gguf(const TensorFile& file) {
+  TensorFile result{{}, file.metadata};
+  for (const auto& [name, x] : file.tensors) {
+    if (!is_integer(x)) result.tensors[name] = x.numel() > 0 ? x : zeros({1});
+  }
+  return result;
+}
+
+void quantise_matrices(TensorFile& file, DType dtype) {
+  for (auto& [name, x] : file.tensors) {
+    if (is_quantisable(name, x, dtype)) {
+      replace(x, dtype);
+    } else if (x.rank() > 1 && !is_integer(x)) {
+      replace(x, DType::F16);
+    }
+  }
 }
 
 }  // namespace sinopia

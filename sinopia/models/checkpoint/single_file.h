@@ -35,7 +35,16 @@ CheckpointParts split_checkpoint(const TensorFile& file);
 /// such a layout.
 TensorFile join_checkpoint(const CheckpointParts& parts);
 
-/// Every floating-point tensor in another dtype.
+/// Every floating-point and quantised tensor in another dtype, which is not quantised.
 void convert_dtype(CheckpointParts& parts, DType dtype);
+
+/// A file in the original layout as GGUF holds it: without integers, which a model does not need, and with
+/// one zero for an empty tensor, whose name alone says something.
+TensorFile to_gguf(const TensorFile& file);
+
+/// Quantises the matrices of linear layers as stable-diffusion.cpp does: not those of time and label
+/// embeddings, tables of embeddings, projections of whole texts, or with rows that are not whole blocks.
+/// Other weights of more than one axis become f16, vectors stay as they are.
+void quantise_matrices(TensorFile& file, DType dtype);
 
 }  // namespace sinopia

@@ -74,7 +74,8 @@ TensorMap from_open_clip(const TensorMap& tensors) {
     } else if (key == "text_projection") {
       SINOPIA_CHECK(x.rank() == 2, Corrupt, "[checkpoint] expected a matrix in '{}', got {}", key,
                     describe(x));
-      result["text_projection.weight"] = permute(x, {1, 0});
+      result["text_projection.weight"] =
+          permute(is_quantised(x.dtype()) ? to_dtype(x, DType::F16) : x, {1, 0});
     } else {
       const std::optional<std::string> ours = names.to_ours(key);
       SINOPIA_CHECK(ours, Corrupt, "[checkpoint] the text encoder has no place for '{}'", key);
