@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "sinopia/diffusion/scheduler_config.h"
+#include "sinopia/models/taesd/tiny_decoder.h"
 #include "sinopia/models/unet/unet.h"
 #include "sinopia/models/vae/autoencoder_kl.h"
 #include "sinopia/pipelines/request.h"
@@ -15,6 +16,7 @@ namespace sinopia {
 struct Networks {
   const UNet& unet;
   const AutoencoderKL& vae;
+  const TinyDecoder* tiny_decoder;  ///< may be null
   TextEncoding& text;
   const std::vector<Tensor>& mapped_denoising_weights;  ///< not needed while the autoencoder works
   const NoiseSchedule& schedule;
