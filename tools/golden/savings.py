@@ -149,7 +149,7 @@ CASES = {
     "deepcache": ("tiny-sd1", "euler", EulerDiscreteScheduler, dict(deepcache="3:0"), {}),
     "deepcache-deeper": ("tiny-sd2", "ddim", DDIMScheduler, dict(deepcache="2:1"), {}),
     "deepcache-heun": ("tiny-sd1", "heun", HeunDiscreteScheduler, dict(deepcache="3:2"), {}),
-    "merging": ("tiny-sd1", "euler", EulerDiscreteScheduler, dict(merging=0.5), dict(width=24, height=20, steps=4)),
+    "merging": ("tiny-sd1", "euler", EulerDiscreteScheduler, dict(merging=0.5), dict(width=24, height=16, steps=4)),
 }
 DEFAULTS = dict(prompt=pipelines.PROMPT, negative=pipelines.NEGATIVE, width=40, height=32, steps=8, cfg=6.0, seed=5)
 
