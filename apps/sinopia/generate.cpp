@@ -12,16 +12,40 @@
 namespace sinopia::cli {
 namespace {
 
-// A name of a registry; one that it does not know is a wrong command line.
-template <class Find>
-std::function<void(const std::string&)> registered(const std::string& flag, std::string& target, Find find) {
-  return [flag, &target, find](const std::string& name) {
+// Calls set with a flag's text; what the library refuses there is a wrong command line.
+template <class Set>
+std::function<void(const std::string&)> checked(const std::string& flag, Set set) {
+  return [flag, set](const std::string& text) {
     try {
-      target = find(name).name;
+      set(text);
     } catch (const Error& error) {
       throw UsageError(fmt::format("{}: {}", flag, error.what()));
     }
   };
+}
+
+template <class Find>
+std::function<void(const std::string&)> registered(const std::string& flag, std::string& target, Find find) {
+  return checked(flag, [&target, find](const std::string& name) { target = find(name).name; });
+}
+
+void add_savings_options(CLI::App& app, Savings& s) {
+  app.add_option_function<std::string>(
+         "--guidance-interval",
+         checked("--guidance-interval",
+                 [&s](const std::string& text) { s.guidance_interval = parse_guidance_interval(text); }),
+         "guide only within these shares of the steps, 0 to 1 (0:1); saves half of the others' time")
+      ->type_name("FROM:TO");
+  add_number(app, "--adaptive-guidance", s.adaptive_guidance, 0, 1,
+             "stop guiding once it hardly changes the prediction: cosine from X, such as 0.99 (never)");
+  app.add_option_function<std::string>(
+         "--deepcache",
+         checked("--deepcache", [&s](const std::string& text) { s.deep_cache = parse_deep_cache(text); }),
+         "the network's deep part only every N evaluations, DEPTH skips kept fresh (1:0)")
+      ->type_name("N[:DEPTH]");
+  add_number(app, "--token-merging", s.token_merging, 0, 1,
+             "merge this share of the tokens in the finest self-attention, such as 0.5 (0)");
+  app.add_flag("--taesd-decode", s.tiny_decoder, "decode with --taesd: a rough picture, quickly");
 }
 
 void add_request_options(CLI::App& app, GenerationRequest& r) {
@@ -74,6 +98,7 @@ void add_generate(CLI::App& app, Action& action, std::stop_token stop) {
   auto* command = app.add_subcommand("generate", "paint pictures from a prompt");
   auto job = std::make_shared<GenerationJob>();
   add_request_options(*command, job->request);
+  add_savings_options(*command, job->request.savings);
   add_job_options(*command, *job);
   command->get_option("--model")->required();
   command->callback([job, &action, stop] {
@@ -81,6 +106,8 @@ void add_generate(CLI::App& app, Action& action, std::stop_token stop) {
          {std::pair("--width", job->request.width), std::pair("--height", job->request.height)})
       if (value % 8 != 0) throw UsageError(fmt::format("{}: expected a multiple of 8, got {}", flag, value));
     if (!job->mask.empty() && job->init_image.empty()) throw UsageError("--mask needs --init-img");
+    if (job->request.savings.tiny_decoder && job->load.taesd.empty())
+      throw UsageError("--taesd-decode needs --taesd");
     action = [job, stop] { run_job(*job, stop); };
   });
 }

@@ -46,6 +46,7 @@ void add_job_options(CLI::App& app, GenerationJob& job) {
   };
   model("-m,--model", job.model, "checkpoint: a .safetensors, .gguf or .ckpt file, or a diffusers folder");
   model("--vae", job.load.vae, "use the autoencoder of this file or folder");
+  model("--taesd", job.load.taesd, "a tiny decoder (TAESD file or folder) for previews and --taesd-decode");
   model("--embd-dir", job.embeddings, "folder of textual-inversion embeddings");
   model("-i,--init-img", job.init_image, "picture to start from (PNG, JPEG, WebP)");
   model("--mask", job.mask, "picture whose white part is painted anew; needs --init-img");

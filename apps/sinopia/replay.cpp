@@ -31,6 +31,8 @@ void replay(GenerationJob& job, const std::filesystem::path& picture, const std:
     throw UsageError("this picture was made from another one: give it with --init-img");
   if (read.needs_mask && job.mask.empty())
     throw UsageError("this picture was made with a mask: give it with --mask");
+  if (read.request.savings.tiny_decoder && job.load.taesd.empty())
+    throw UsageError("this picture was decoded with a tiny decoder: give it with --taesd");
   if (!read.ignored.empty())
     fmt::print(stderr, "sinopia: not known here and left out: {}\n", fmt::join(read.ignored, ", "));
   read.request.vae_tiling = job.request.vae_tiling;

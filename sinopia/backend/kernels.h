@@ -74,6 +74,12 @@ class Kernels {
   virtual void moments(const Tensor& x, int correction, Tensor& mean, Tensor& variance) = 0;
   /// Neither NaN nor infinity anywhere.
   virtual bool all_finite(const Tensor& x) = 0;
+  /// x [..,D] -> the largest element of each row, value [..] and place i32 [..]: the first of equal ones.
+  /// Rows of NaN give place 0.
+  virtual void row_max(const Tensor& x, Tensor& value, Tensor& place) = 0;
+  /// x [B,T,C], group i32 [B,T] within [0,M) -> y [B,M,C]: the mean of the rows of each group, summed in
+  /// their order; 0 for a group without rows.
+  virtual void group_mean(const Tensor& x, const Tensor& group, Tensor& y) = 0;
 
   // norms
   /// Over the last axis; w and b [D].

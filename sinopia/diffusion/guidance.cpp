@@ -1,5 +1,7 @@
 #include "sinopia/diffusion/guidance.h"
 
+#include <cmath>
+
 #include "sinopia/ops/elementwise.h"
 #include "sinopia/ops/reduce.h"
 
@@ -10,6 +12,16 @@ Tensor guide(const Tensor& uncond, std::span<const WeightedOutput> conds, double
   Tensor result = uncond;
   for (const auto& [output, weight] : conds) result = result + (output - uncond) * (weight * scale);
   return result;
+}
+
+double cosine_similarity(const Tensor& a, const Tensor& b) {
+  SINOPIA_CHECK(a.shape() == b.shape() && a.numel() > 0, InvalidArgument,
+                "[guidance] expected predictions of one shape, got {} and {}", describe(a), describe(b));
+  const auto mean = [&](const Tensor& product) {
+    return double{moments(product.reshape({1, product.numel()})).mean.values<float>()[0]};
+  };
+  const double squares = mean(square(a)) * mean(square(b));
+  return squares > 0 ? mean(a * b) / std::sqrt(squares) : 1;
 }
 
 Tensor rescale_guidance(const Tensor& guided, const Tensor& cond, double phi) {

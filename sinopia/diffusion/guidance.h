@@ -20,6 +20,9 @@ inline Tensor guide(const Tensor& uncond, const Tensor& cond, double scale) {
   return guide(uncond, std::span(&one, 1), scale);
 }
 
+/// sum(a b) / sqrt(sum(a a) sum(b b)) over all elements; 1 if one of them is nothing but zeros.
+double cosine_similarity(const Tensor& a, const Tensor& b);
+
 /// Guidance rescale, Lin et al. 2023, equations 15 and 16: each image of `guided` is brought to the standard
 /// deviation that it has in `cond` and mixed with itself, phi of the first. phi in [0,1]; 0 returns `guided`.
 Tensor rescale_guidance(const Tensor& guided, const Tensor& cond, double phi);

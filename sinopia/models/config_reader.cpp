@@ -86,6 +86,13 @@ std::vector<int64_t> ConfigReader::integers(const char* name, size_t count, int6
   return result;
 }
 
+std::vector<int64_t> ConfigReader::integers(const char* name, const std::vector<int64_t>& fallback) {
+  const nlohmann::json* value = find(name);
+  if (!value) return fallback;
+  if (!value->is_array()) unsupported(name);
+  return integers(name, value->size(), 0);
+}
+
 std::vector<bool> ConfigReader::booleans(const char* name, size_t count, bool fallback) {
   const nlohmann::json* value = find(name);
   if (!value || !value->is_array()) {

@@ -29,6 +29,8 @@ class ConfigReader {
   std::vector<std::string> texts(const char* name, const std::vector<std::string>& fallback);
   /// A list of `count` values, or one value for all of them.
   std::vector<int64_t> integers(const char* name, size_t count, int64_t fallback);
+  /// A list of any length.
+  std::vector<int64_t> integers(const char* name, const std::vector<int64_t>& fallback);
   std::vector<bool> booleans(const char* name, size_t count, bool fallback);
   /// Throws Unsupported unless the field is absent, null or one of `allowed`.
   void expect(const char* name, const std::vector<nlohmann::json>& allowed = {});

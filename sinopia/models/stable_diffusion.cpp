@@ -4,6 +4,7 @@
 #include "sinopia/io/file.h"
 #include "sinopia/models/checkpoint/folder.h"
 #include "sinopia/models/checkpoint/single_file.h"
+#include "sinopia/models/taesd/keys.h"
 #include "sinopia/models/vae/keys.h"
 #include "sinopia/nn/parameters.h"
 
@@ -62,7 +63,21 @@ StableDiffusion StableDiffusion::load(const std::filesystem::path& path, const L
                   "[checkpoint] expected the prediction epsilon, v_prediction or sample, got '{}'", p);
     parts.schedule.prediction = p;
   }
-  return build(std::move(parts));
+  StableDiffusion model = build(std::move(parts));
+  if (!options.taesd.empty()) {
+    model.tiny_decoder_ = std::make_unique<TinyDecoder>(load_tiny_decoder(options.taesd));
+    const TinyDecoderConfig& tiny = model.tiny_decoder_->config();
+    const AutoencoderConfig& whole = model.vae_->config();
+    SINOPIA_CHECK(
+        tiny.latent_channels == whole.latent_channels && tiny.factor() == whole.factor() &&
+            tiny.out_channels == whole.out_channels,
+        InvalidArgument,
+        "[checkpoint] the tiny decoder makes {} channels, {} times the size, of {} latent channels; the "
+        "model's autoencoder {}, {} times, of {}",
+        tiny.out_channels, tiny.factor(), tiny.latent_channels, whole.out_channels, whole.factor(),
+        whole.latent_channels);
+  }
+  return model;
 }
 
 size_t MappedWeights::bytes(const std::vector<Tensor>& weights) {

@@ -8,6 +8,7 @@
 
 #include "sinopia/models/checkpoint/parts.h"
 #include "sinopia/models/clip/clip_text.h"
+#include "sinopia/models/taesd/tiny_decoder.h"
 #include "sinopia/models/unet/unet.h"
 #include "sinopia/models/vae/autoencoder_kl.h"
 
@@ -15,9 +16,10 @@ namespace sinopia {
 
 struct LoadOptions {
   std::optional<std::string> prediction =
-      {};                          ///< "epsilon", "v_prediction" or "sample", whatever the file says
-  std::filesystem::path vae = {};  ///< a file, or a folder with config.json, instead of the model's own
-  std::string variant = {};        ///< of a folder's weight files, such as "fp16"
+      {};                            ///< "epsilon", "v_prediction" or "sample", whatever the file says
+  std::filesystem::path vae = {};    ///< a file, or a folder with config.json, instead of the model's own
+  std::filesystem::path taesd = {};  ///< a tiny decoder beside the autoencoder, as load_tiny_decoder reads it
+  std::string variant = {};          ///< of a folder's weight files, such as "fp16"
 };
 
 /// Weights that lie in a mapped file, by network. Their pages may be dropped while other networks work; they
@@ -33,7 +35,8 @@ struct MappedWeights {
 class StableDiffusion {
  public:
   /// A single file or a diffusers folder. Strict: every key is used once and every parameter filled. Throws
-  /// NotFound, Corrupt or Unsupported as the readers do, and NotFound if there is no autoencoder.
+  /// NotFound, Corrupt or Unsupported as the readers do, NotFound if there is no autoencoder, and
+  /// InvalidArgument for one that does not suit the UNet.
   static StableDiffusion load(const std::filesystem::path& path, const LoadOptions& options = {});
   /// The networks of parts that were read or made otherwise.
   static StableDiffusion build(CheckpointParts parts);
@@ -44,6 +47,8 @@ class StableDiffusion {
   };
   const UNet& unet() const { return *unet_; }
   const AutoencoderKL& vae() const { return *vae_; }
+  /// Null unless one was loaded.
+  const TinyDecoder* tiny_decoder() const { return tiny_decoder_.get(); }
   /// In the order in which their outputs are joined.
   const std::vector<TextEncoder>& text_encoders() const { return text_encoders_; }
   const MappedWeights& mapped_weights() const { return mapped_weights_; }
@@ -57,6 +62,7 @@ class StableDiffusion {
   std::string variant_, description_;
   std::unique_ptr<UNet> unet_;
   std::unique_ptr<AutoencoderKL> vae_;
+  std::unique_ptr<TinyDecoder> tiny_decoder_;
   std::vector<TextEncoder> text_encoders_;
   MappedWeights mapped_weights_;
   ScheduleInfo schedule_;

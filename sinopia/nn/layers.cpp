@@ -26,14 +26,15 @@ Tensor Linear::operator()(const Tensor& x, const Tensor& add, Activation activat
 Conv2d::Conv2d(Scope scope, int64_t in, int64_t out, int kernel)
     : Conv2d(std::move(scope), in, out, kernel, {.stride = 1, .padding = Padding::same(kernel / 2)}) {}
 
-Conv2d::Conv2d(Scope scope, int64_t in, int64_t out, int kernel, const Conv2dOptions& options)
+Conv2d::Conv2d(Scope scope, int64_t in, int64_t out, int kernel, const Conv2dOptions& options, bool bias)
     : weight_(
           scope.parameter("weight", {out, in, kernel, kernel}, Initialiser::fan_in(in * kernel * kernel))),
-      bias_(scope.parameter("bias", {out}, Initialiser::fan_in(in * kernel * kernel))),
-      options_(options) {}
+      options_(options) {
+  if (bias) bias_ = scope.parameter("bias", {out}, Initialiser::fan_in(in * kernel * kernel));
+}
 
-Tensor Conv2d::operator()(const Tensor& x, const Tensor& add) const {
-  return after_use(weight_, conv2d(x, weight_, bias_, options_, add));
+Tensor Conv2d::operator()(const Tensor& x, const Tensor& add, Activation activation) const {
+  return after_use(weight_, conv2d(x, weight_, bias_, options_, add, activation));
 }
 
 GroupNorm::GroupNorm(Scope scope, int64_t channels, int groups, float eps)

@@ -27,9 +27,10 @@ class Conv2d {
   Conv2d() = default;
   /// Zero padding of kernel / 2 on every side unless `options` is given.
   Conv2d(Scope scope, int64_t in, int64_t out, int kernel);
-  Conv2d(Scope scope, int64_t in, int64_t out, int kernel, const Conv2dOptions& options);
-  /// x [N,H,W,in] -> [N,OH,OW,out]; add is [N,OH,OW,out], or [N,out] for every pixel alike, or absent.
-  Tensor operator()(const Tensor& x, const Tensor& add = {}) const;
+  Conv2d(Scope scope, int64_t in, int64_t out, int kernel, const Conv2dOptions& options, bool bias = true);
+  /// x [N,H,W,in] -> activation(conv + bias + add) [N,OH,OW,out]; add is [N,OH,OW,out], or [N,out] for every
+  /// pixel alike, or absent.
+  Tensor operator()(const Tensor& x, const Tensor& add = {}, Activation activation = Activation::None) const;
   const Tensor& weight() const { return weight_; }
 
  private:

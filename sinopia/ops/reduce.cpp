@@ -20,4 +20,31 @@ bool all_finite(const Tensor& x) {
   return kernels(x.device()).all_finite(x);
 }
 
+RowMax row_max(const Tensor& x) {
+  checks::activation("row_max", "x", x);
+  checks::rank_at_least("row_max", x, 1);
+  SINOPIA_CHECK(x.dim(-1) > 0, InvalidArgument, "[row_max] expected rows with elements, got {}", describe(x));
+  const auto dims = x.shape().dims();
+  const Shape shape(std::vector<int64_t>(dims.begin(), dims.end() - 1));
+  RowMax result{Tensor::empty(shape, x.dtype(), x.device()), Tensor::empty(shape, DType::I32, x.device())};
+  kernels(x.device()).row_max(x, result.value, result.place);
+  return result;
+}
+
+Tensor group_mean(const Tensor& x, const Tensor& group, int64_t count) {
+  checks::activation("group_mean", "x", x);
+  checks::rank("group_mean", "x", x, 3);
+  const Shape rows{x.dim(0), x.dim(1)};
+  SINOPIA_CHECK(
+      group.defined() && group.dtype() == DType::I32 && group.shape() == rows && group.device().is_cpu(),
+      InvalidArgument, "[group_mean] expected groups i32 {} on the CPU, got {}", to_string(rows),
+      describe(group));
+  for (const int32_t g : group.values<int32_t>())
+    SINOPIA_CHECK(g >= 0 && g < count, InvalidArgument, "[group_mean] expected groups in [0,{}), got {}",
+                  count, g);
+  Tensor y = Tensor::empty({x.dim(0), count, x.dim(2)}, x.dtype(), x.device());
+  kernels(x.device()).group_mean(x, group, y);
+  return y;
+}
+
 }  // namespace sinopia

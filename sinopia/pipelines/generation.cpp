@@ -36,6 +36,7 @@ class Generation {
     settle_masks();
     settle_size();
     settle_plan();
+    settle_savings();
   }
 
   GenerationResult run() {
@@ -46,6 +47,7 @@ class Generation {
     result_.memory = plan_memory(nets_, request_, denoiser, shape_, tiled_);
     encode_pictures();
     for (image_ = 0; image_ < request_.batch_count; ++image_) paint(denoiser);
+    result_.evaluations = denoiser.evaluations();
     result_.timings.total = clock_.seconds();
     result_.peak_tensor_bytes = allocator({}).stats().peak;
     return std::move(result_);
@@ -99,12 +101,22 @@ class Generation {
     result_.steps_run = steps_;
   }
 
+  void settle_savings() const {
+    const int64_t deepest = nets_.unet.config().skips() - 1;
+    SINOPIA_CHECK(request_.savings.deep_cache.depth <= deepest, InvalidArgument,
+                  "[generation] expected a DeepCache depth from 0 to {} for this model, got {}", deepest,
+                  request_.savings.deep_cache.depth);
+    SINOPIA_CHECK(!request_.savings.tiny_decoder || nets_.tiny_decoder, InvalidArgument,
+                  "[generation] the model was loaded without a tiny decoder to decode with");
+  }
+
   Guidance encode_text() {
     const Stopwatch clock;
     const TextOptions options{request_.emphasis, request_.clip_skip, request_.truncate, request_.stop};
     Guidance guidance;
     guidance.scale = request_.cfg_scale;
     guidance.rescale = request_.guidance_rescale;
+    guidance.savings = request_.savings;
     guidance.positive = nets_.text.encode_positive(request_.prompt, steps_, options);
     const bool alone = guidance.positive.size() == 1 && guidance.positive.front().weight == 1;
     if (request_.cfg_scale > 1 || !alone)
@@ -136,7 +148,8 @@ class Generation {
 
   // Draws in the order of diffusers' pipelines: the picture's posterior, the noise, the masked picture's
   // posterior.
-  Tensor begin(GuidedDenoiser& denoiser, NoiseGenerator& generator, uint64_t variation_seed) const {
+  Tensor begin(GuidedDenoiser& denoiser, NoiseGenerator& generator, uint64_t seed,
+               uint64_t variation_seed) const {
     const bool blend = request_.mask && !takes_mask_;
     const bool from_noise = !request_.init_image || (request_.mask && request_.strength == 1);
     InpaintCondition condition;
@@ -149,40 +162,53 @@ class Generation {
       randn(generator, shape_);  // diffusers draws for the masked picture here too, and does not use it
       condition = {input_.mask, {}, picture, noise, from_noise};
     }
-    denoiser.begin(condition);
+    denoiser.begin(condition, seed);
     if (from_noise) return noise * plan_.noise_scale;
     return add_noise(nets_.schedule.config().prediction, picture, noise, plan_.sigmas.front());
+  }
+
+  template <class Decoder>
+  Tensor decode_with(const Decoder& decoder, const Tensor& z, TilingOptions options) const {
+    const int tile = result_.memory.tile;
+    if (tile == 0) return decoder.decode(z);
+    options.tile = tile;
+    options.overlap = tile / 4;
+    return decode_tiled(decoder, z, options);
   }
 
   Tensor decode(const Tensor& latent) {
     SINOPIA_CHECK(!request_.stop.stop_requested(), Cancelled, "[generation] stopped before decoding");
     MappedWeights::drop_pages(nets_.mapped.unet);  // decoding needs the most memory
     const WeightStreaming streaming(result_.memory.stream_decoding);
-    const Tensor z = nets_.vae.from_diffusion(latent);
     TilingOptions options;
     options.on_tile = [this](int64_t, int64_t) {
       SINOPIA_CHECK(!request_.stop.stop_requested(), Cancelled, "[generation] stopped while decoding");
     };
-    const int tile = result_.memory.tile;
-    if (tile > 0) options.tile = tile, options.overlap = tile / 4;
-    const Tensor picture = tile > 0 ? decode_tiled(nets_.vae, z, options) : nets_.vae.decode(z);
+    const Tensor picture = request_.savings.tiny_decoder
+                               ? decode_with(*nets_.tiny_decoder, latent, options)
+                               : decode_with(nets_.vae, nets_.vae.from_diffusion(latent), options);
     SINOPIA_CHECK(all_finite(picture), Backend,
                   "[generation] the autoencoder gave values that are not finite");
     return picture;
+  }
+
+  Image preview(const Tensor& x0) const {
+    if (!nets_.tiny_decoder) return preview_image(x0);
+    return tensor_to_images(decode_with(*nets_.tiny_decoder, x0, {})).front();
   }
 
   void step_done(GuidedDenoiser& denoiser, const StepInfo& info) {
     SINOPIA_CHECK(all_finite(info.x), Backend, "[generation] the latent is not finite after step {} of {}",
                   info.step, info.steps);
     result_.timings.steps.push_back(step_clock_.seconds());
-    step_clock_.reset();
     if (result_.timings.first_step == 0) result_.timings.first_step = clock_.seconds();
     step_ = static_cast<int>(info.step);
     denoiser.set_step(step_ + 1);
     show(Stage::Sample);
     if (request_.on_preview && request_.preview_interval > 0 && step_ % request_.preview_interval == 0 &&
         shape_[-1] == 4)
-      request_.on_preview({image_, step_, preview_image(info.x0)});
+      request_.on_preview({image_, step_, preview(info.x0)});
+    step_clock_.reset();
   }
 
   void paint(GuidedDenoiser& denoiser) {
@@ -190,7 +216,7 @@ class Generation {
     const uint64_t seed = request_.seed + (varied ? 0 : static_cast<uint64_t>(image_));
     const uint64_t variation_seed = request_.variation_seed + static_cast<uint64_t>(image_);
     const std::shared_ptr<NoiseGenerator> generator = make_generator(request_.rng, seed);
-    const Tensor x = begin(denoiser, *generator, variation_seed);
+    const Tensor x = begin(denoiser, *generator, seed, variation_seed);
 
     step_ = 0;
     show(Stage::Sample);

@@ -5,6 +5,7 @@
 
 #include "sinopia/diffusion/scheduler_config.h"
 #include "sinopia/models/stable_diffusion.h"
+#include "sinopia/models/taesd/tiny_decoder.h"
 #include "sinopia/pipelines/request.h"
 #include "sinopia/pipelines/text_encoding.h"
 
@@ -14,6 +15,7 @@ namespace sinopia {
 struct Networks {
   const UNet& unet;
   const AutoencoderKL& vae;
+  const TinyDecoder* tiny_decoder;  ///< may be null
   TextEncoding& text;
   const MappedWeights& mapped;
   const NoiseSchedule& schedule;

@@ -1,5 +1,7 @@
 #include "sinopia/pipelines/guided_denoiser.h"
 
+#include <cmath>
+
 #include "sinopia/diffusion/guidance.h"
 #include "sinopia/diffusion/prediction.h"
 #include "sinopia/ops/elementwise.h"
@@ -19,15 +21,32 @@ GuidedDenoiser::GuidedDenoiser(const UNet& unet, const NoiseSchedule& schedule, 
                                Guidance guidance, std::stop_token stop)
     : unet_(unet), schedule_(schedule), plan_(plan), guidance_(std::move(guidance)), stop_(std::move(stop)) {}
 
-void GuidedDenoiser::begin(InpaintCondition condition) {
+void GuidedDenoiser::begin(InpaintCondition condition, uint64_t seed) {
   condition_ = std::move(condition);
+  merging_ = {guidance_.savings.token_merging, TorchCpuGenerator(seed)};
+  for (Group& group : groups_) group.deep.h = {};
   step_ = 1;
+  last_guided_step_ = 0;
   first_ = true;
 }
 
-void GuidedDenoiser::prepare_texts() {
+bool GuidedDenoiser::guided() const {
+  const int steps = static_cast<int>(plan_.sigmas.size()) - 1;
+  return guidance_.savings.guidance_interval.contains(step_ - 1, steps) &&
+         (last_guided_step_ == 0 || step_ <= last_guided_step_);
+}
+
+// At a scale of 1 what is left of the negative text is what the weights of the others leave.
+bool GuidedDenoiser::needs_negative() const {
+  double weights = 0;
+  for (const EncodedPrompt& prompt : guidance_.positive) weights += prompt.weight;
+  constexpr double kNothing = 1e-6;
+  return !guidance_.negative.schedule.empty() && (guided() || std::abs(weights - 1) > kNothing);
+}
+
+void GuidedDenoiser::prepare_texts(bool negative) {
   std::vector<const EncodedPrompt*> prompts;
-  if (!guidance_.negative.schedule.empty()) prompts.push_back(&guidance_.negative);
+  if (negative) prompts.push_back(&guidance_.negative);
   for (const EncodedPrompt& prompt : guidance_.positive) prompts.push_back(&prompt);
   std::vector<size_t> places;
   for (const EncodedPrompt* prompt : prompts) places.push_back(prompt->at(step_));
@@ -40,17 +59,29 @@ void GuidedDenoiser::prepare_texts() {
     batches.back().push_back(text);
   }
   groups_.clear();
-  for (const auto& batch : batches)
-    groups_.push_back({static_cast<int64_t>(batch.size()), unet_.prepare(concat(batch, 0))});
+  for (const auto& batch : batches) {
+    groups_.push_back({static_cast<int64_t>(batch.size()), unet_.prepare(concat(batch, 0)), {}, 0});
+    groups_.back().deep.depth = guidance_.savings.deep_cache.depth;
+  }
   places_ = std::move(places);
 }
 
-std::vector<Tensor> GuidedDenoiser::evaluate(const Tensor& input, double timestep) const {
+std::vector<Tensor> GuidedDenoiser::evaluate(const Tensor& input, double timestep) {
+  const int interval = guidance_.savings.deep_cache.interval;
+  const TokenMerging merging = merging_;
   std::vector<Tensor> outputs;
-  for (const Group& group : groups_) {
+  for (Group& group : groups_) {
     SINOPIA_CHECK(!stop_.stop_requested(), Cancelled, "[denoiser] stopped in step {}", step_);
+    if (group.evaluations == interval) group.deep.h = {};
+    const bool cached = group.deep.h.defined();
+    group.evaluations = cached ? group.evaluations + 1 : 1;
+    evaluations_.texts += group.count;
+    evaluations_.cached += cached ? group.count : 0;
+    merging_ = merging;  // the same destinations for every text
+    const UNetShortcuts shortcuts{interval > 1 ? &group.deep : nullptr,
+                                  guidance_.savings.token_merging > 0 ? &merging_ : nullptr};
     const Tensor t = full(Shape{group.count}, static_cast<float>(timestep));
-    const Tensor y = unet_.forward(expand_batch(input, group.count), t, group.context);
+    const Tensor y = unet_.forward(expand_batch(input, group.count), t, group.context, {}, shortcuts);
     SINOPIA_CHECK(all_finite(y), Backend, "[denoiser] the network gave values that are not finite in step {}",
                   step_);
     for (int64_t i = 0; i < group.count; ++i) outputs.push_back(y.slice(i, i + 1));
@@ -58,8 +89,27 @@ std::vector<Tensor> GuidedDenoiser::evaluate(const Tensor& input, double timeste
   return outputs;
 }
 
+// The answers to the texts, the negative one's first if it was asked, as one.
+Tensor GuidedDenoiser::combine(const std::vector<Tensor>& outputs, bool negative) {
+  const Tensor& base = outputs.front();  // without a negative text its share is nothing
+  if (outputs.size() == 1) return base;
+  std::vector<WeightedOutput> texts;
+  for (size_t i = 0; i < guidance_.positive.size(); ++i)
+    texts.push_back({outputs[i + (negative ? 1 : 0)], guidance_.positive[i].weight});
+  if (!guided()) return guide(base, texts, 1);
+
+  const Tensor output = guide(base, texts, guidance_.scale);
+  const auto& threshold = guidance_.savings.adaptive_guidance;
+  if (guidance_.rescale == 0 && !threshold) return output;
+  const Tensor text = texts.size() == 1 ? texts.front().output : guide(base, texts, 1);
+  if (threshold && last_guided_step_ == 0 && cosine_similarity(text, base) >= *threshold)
+    last_guided_step_ = step_;
+  return rescale_guidance(output, text, guidance_.rescale);
+}
+
 Tensor GuidedDenoiser::operator()(const Tensor& x, double sigma) {
-  prepare_texts();
+  const bool negative = needs_negative();
+  prepare_texts(negative);
   const Prediction prediction = schedule_.config().prediction;
   Tensor latent = x;
   if (condition_.known && !(first_ && condition_.from_noise))
@@ -68,24 +118,13 @@ Tensor GuidedDenoiser::operator()(const Tensor& x, double sigma) {
 
   Tensor input = latent * input_scale(prediction, sigma);
   if (condition_.channels) input = concat({input, condition_.channels}, -1);
-  const std::vector<Tensor> outputs = evaluate(input, plan_.timestep(schedule_, sigma));
-
-  Tensor output = outputs.front();
-  if (!guidance_.negative.schedule.empty()) {
-    std::vector<WeightedOutput> texts;
-    for (size_t i = 0; i < guidance_.positive.size(); ++i)
-      texts.push_back({outputs[i + 1], guidance_.positive[i].weight});
-    output = guide(outputs.front(), texts, guidance_.scale);
-    if (guidance_.rescale > 0) {
-      const Tensor text = texts.size() == 1 ? texts.front().output : guide(outputs.front(), texts, 1);
-      output = rescale_guidance(output, text, guidance_.rescale);
-    }
-  }
+  const Tensor output = combine(evaluate(input, plan_.timestep(schedule_, sigma)), negative);
   const Tensor x0 = to_x0(prediction, output, latent, sigma);
   return condition_.known ? mix(condition_.mask, x0, condition_.known) : x0;
 }
 
-Tensor GuidedDenoiser::finish(const Tensor& x) const {
+Tensor GuidedDenoiser::finish(const Tensor& x) {
+  for (Group& group : groups_) group.deep.h = {};
   const Tensor latent = x * input_scale(schedule_.config().prediction, plan_.sigmas.back());
   return condition_.known ? mix(condition_.mask, latent, condition_.known) : latent;
 }

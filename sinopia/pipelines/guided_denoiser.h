@@ -5,6 +5,7 @@
 
 #include "sinopia/diffusion/plan.h"
 #include "sinopia/models/unet/unet.h"
+#include "sinopia/pipelines/request.h"
 #include "sinopia/pipelines/text_encoding.h"
 
 namespace sinopia {
@@ -15,6 +16,7 @@ struct Guidance {
   EncodedPrompt negative;  ///< an empty schedule: no guidance, the one positive text alone
   double scale = 7;
   double rescale = 0;
+  Savings savings;
 };
 
 /// The part of a picture that stays. Both kinds of inpainting take `mask`, 1 where it is painted anew.
@@ -36,24 +38,33 @@ class GuidedDenoiser {
   GuidedDenoiser(const UNet& unet, const NoiseSchedule& schedule, const SamplingPlan& plan, Guidance guidance,
                  std::stop_token stop);
 
-  /// Before each picture.
-  void begin(InpaintCondition condition);
-  /// Which step (1-based) the next evaluations belong to, for scheduled texts.
+  /// Before each picture. The seed decides which tokens others are merged into.
+  void begin(InpaintCondition condition, uint64_t seed);
+  /// Which step (1-based) the next evaluations belong to, for scheduled texts and guidance on some steps.
   void set_step(int step) { step_ = step; }
   /// x [1,h,w,C] at a level -> the estimate of x0. Throws Cancelled when asked to stop, Backend if the
   /// network's output is not finite.
   Tensor operator()(const Tensor& x, double sigma);
   /// The sampler's last latent, as it is to be decoded: scaled to the model's space, the known part put back.
-  Tensor finish(const Tensor& x) const;
+  /// Lets go of cached features.
+  Tensor finish(const Tensor& x);
+  /// Of all pictures so far.
+  const Evaluations& evaluations() const { return evaluations_; }
 
  private:
   /// Texts of one length, evaluated as one batch.
   struct Group {
     int64_t count = 0;
     UNetContext context;
+    DeepFeatures deep;
+    int evaluations = 0;  // since deep features were last computed
   };
-  void prepare_texts();
-  std::vector<Tensor> evaluate(const Tensor& input, double timestep) const;
+  /// Whether the texts guide in the present step.
+  bool guided() const;
+  bool needs_negative() const;
+  void prepare_texts(bool negative);
+  std::vector<Tensor> evaluate(const Tensor& input, double timestep);
+  Tensor combine(const std::vector<Tensor>& outputs, bool negative);
 
   const UNet& unet_;
   const NoiseSchedule& schedule_;
@@ -63,7 +74,10 @@ class GuidedDenoiser {
   InpaintCondition condition_;
   std::vector<size_t> places_;  // of the texts in groups_
   std::vector<Group> groups_;
+  TokenMerging merging_;
+  Evaluations evaluations_;
   int step_ = 1;
+  int last_guided_step_ = 0;  // set once adaptive guidance has seen enough
   bool first_ = true;
 };
 

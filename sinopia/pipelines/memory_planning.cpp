@@ -17,24 +17,30 @@ constexpr size_t kStreamedBytes = size_t{48} << 20;
 // Latent cells. Smaller ones see too little around them for the picture to stay the same.
 constexpr std::array kTiles{64, 48, 32, 24};
 
-size_t sampling_tensors(const Networks& networks, const GuidedDenoiser& denoiser, const Shape& latent) {
+// The first, middle and last of `steps`: guidance and cached features may differ between them.
+size_t sampling_tensors(const Networks& networks, const GuidedDenoiser& denoiser, const Shape& latent,
+                        int steps) {
   return planned_peak([&] {
     GuidedDenoiser trial = denoiser;
     InpaintCondition condition;
     const int64_t more = networks.unet.config().in_channels - latent[-1];
     if (more > 0) condition.channels = Tensor::empty({1, latent[1], latent[2], more});
-    trial.begin(condition);
-    trial(Tensor::empty(latent), 1.0);
+    trial.begin(condition, 0);
+    for (const int step : {1, (steps + 1) / 2, steps}) {
+      trial.set_step(step);
+      trial(Tensor::empty(latent), 1.0);
+    }
   });
 }
 
-size_t decoding_tensors(const AutoencoderKL& vae, const Shape& latent, int tile) {
+template <class Decoder>
+size_t decoding_tensors(const Decoder& decoder, const Shape& latent, int tile) {
   return planned_peak([&] {
     const Tensor z = Tensor::empty(latent);
     if (tile == 0)
-      vae.decode(z);
+      decoder.decode(z);
     else
-      decode_tiled(vae, z, {.tile = tile, .overlap = tile / 4});
+      decode_tiled(decoder, z, {.tile = tile, .overlap = tile / 4});
   });
 }
 
@@ -58,13 +64,15 @@ MemoryPlan plan_memory(const Networks& networks, const GenerationRequest& reques
          "[generation] {}x{} pixels need at least {} MB for {}, more than the {} MB allowed", latent[2] * 8,
          latent[1] * 8, bytes / 1000000 + 1, stage, limit / 1000000);
   };
-  if (!fits(sampling_tensors(networks, denoiser, latent), networks.mapped.unet, plan.stream_sampling,
-            plan.sampling))
+  if (!fits(sampling_tensors(networks, denoiser, latent, request.steps), networks.mapped.unet,
+            plan.stream_sampling, plan.sampling))
     refuse("sampling", plan.sampling);
   const auto decodes = [&](int tile) {
     plan.tile = tile;
-    return fits(decoding_tensors(networks.vae, latent, tile), networks.mapped.vae, plan.stream_decoding,
-                plan.decoding);
+    const size_t tensors = request.savings.tiny_decoder
+                               ? decoding_tensors(*networks.tiny_decoder, latent, tile)
+                               : decoding_tensors(networks.vae, latent, tile);
+    return fits(tensors, networks.mapped.vae, plan.stream_decoding, plan.decoding);
   };
   if (!tiles && decodes(0)) return plan;
   if (tiles || request.vae_tiling != VaeTiling::Off) {

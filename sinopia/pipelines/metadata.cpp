@@ -121,6 +121,12 @@ ParametersText describe_picture(const GenerationRequest& request, const PictureF
   if (request.emphasis != EmphasisMode::Original)
     add("Emphasis", label_of(kEmphasisLabels, to_string(request.emphasis)));
   if (request.truncate) add("Prompt", "plain");
+  const Savings& savings = request.savings;
+  if (!savings.guidance_interval.all()) add("Guidance interval", to_string(savings.guidance_interval));
+  if (savings.adaptive_guidance) add("Adaptive guidance", *savings.adaptive_guidance);
+  if (savings.deep_cache.interval > 1) add("DeepCache", to_string(savings.deep_cache));
+  if (savings.token_merging > 0) add("Token merging ratio", savings.token_merging);
+  if (savings.tiny_decoder) add("VAE Decoder", "TAESD");
   add("Version", fmt::format("sinopia {}", version()));
   return text;
 }
@@ -157,6 +163,13 @@ ReadRequest read_request(const ParametersText& parameters) {
       {"Sigma noise", [&](auto& n, auto& v) { r.s_noise = read_number<double>(n, v); }},
       {"Emphasis", [&](auto&, auto& v) { r.emphasis = parse_emphasis_mode(name_of(kEmphasisLabels, v)); }},
       {"Prompt", [&](auto&, auto& v) { r.truncate = v == "plain"; }},
+      {"Guidance interval",
+       [&](auto&, auto& v) { r.savings.guidance_interval = parse_guidance_interval(v); }},
+      {"Adaptive guidance",
+       [&](auto& n, auto& v) { r.savings.adaptive_guidance = read_number<double>(n, v); }},
+      {"DeepCache", [&](auto&, auto& v) { r.savings.deep_cache = parse_deep_cache(v); }},
+      {"Token merging ratio", [&](auto& n, auto& v) { r.savings.token_merging = read_number<double>(n, v); }},
+      {"VAE Decoder", [&](auto&, auto& v) { r.savings.tiny_decoder = v == "TAESD"; }},
       {"Version", [](auto&, auto&) {}},
       {"Model hash", [](auto&, auto&) {}},
   };

@@ -19,9 +19,28 @@ size_t peak_resident_bytes() {
   return 0;
 }
 
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+// What is off is null, so that every report has the same fields.
+Json savings_json(const Savings& savings) {
+  Json json;
+  const GuidanceInterval& interval = savings.guidance_interval;
+  json["guidance_interval"] = interval.all() ? Json(nullptr) : Json{interval.from, interval.to};
+  json["adaptive_guidance"] = savings.adaptive_guidance ? Json(*savings.adaptive_guidance) : Json(nullptr);
+  json["deepcache"] = nullptr;
+  if (savings.deep_cache.interval > 1)
+    json["deepcache"] = {{"interval", savings.deep_cache.interval}, {"depth", savings.deep_cache.depth}};
+  json["token_merging"] = savings.token_merging > 0 ? Json(savings.token_merging) : Json(nullptr);
+  json["tiny_decoder"] = savings.tiny_decoder;
+  return json;
+}
+
+}  // namespace
+
 std::string report_json(const GenerationRequest& request, const GenerationResult& result,
                         const RunFacts& facts) {
-  using Json = nlohmann::ordered_json;
   Json images = Json::array();
   for (size_t i = 0; i < result.images.size(); ++i) {
     Json image;
@@ -48,6 +67,8 @@ std::string report_json(const GenerationRequest& request, const GenerationResult
                             {"direct", convolutions.direct},
                             {"winograd2", convolutions.winograd2},
                             {"winograd4", convolutions.winograd4}};
+  report["savings"] = savings_json(request.savings);
+  report["evaluations"] = {{"texts", result.evaluations.texts}, {"cached", result.evaluations.cached}};
   report["images"] = images;
   report["seconds"] = {{"load", facts.load_seconds},
                        {"text", result.timings.text},

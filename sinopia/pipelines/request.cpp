@@ -52,6 +52,7 @@ void validate(const GenerationRequest& r) {
   check_range("s_noise", r.s_noise, 0, 10);
   check_range("variation_strength", r.variation_strength, 0, 1);
   check_range("preview_interval", r.preview_interval, 0, 1000);
+  validate(r.savings);
   SINOPIA_CHECK(!r.mask || r.init_image, InvalidArgument, "[request] a mask needs an input picture");
   if (!r.sampler.empty()) find_sampler(r.sampler);
   if (!r.scheduler.empty()) find_sigma_schedule(r.scheduler);

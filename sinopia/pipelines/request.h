@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "sinopia/io/image.h"
+#include "sinopia/pipelines/savings.h"
 #include "sinopia/tensor/random.h"
 #include "sinopia/tensor/tensor.h"
 #include "sinopia/text/prompt.h"
@@ -49,7 +50,7 @@ struct Progress {
 struct Preview {
   int image = 0;
   int step = 0;
-  Image picture;  ///< at latent resolution
+  Image picture;  ///< at latent resolution; at the picture's own with a tiny decoder
 };
 
 /// What to paint and how. Defaults are those of a new picture at the model's own size.
@@ -83,6 +84,8 @@ struct GenerationRequest {
 
   uint64_t variation_seed = 0;
   double variation_strength = 0;  ///< 0 to 1: the first noise turns from seed to variation_seed by slerp
+
+  Savings savings;
 
   VaeTiling vae_tiling = VaeTiling::Auto;
   /// Bytes that the process may hold at once, 0 for no limit. Before the first step it is decided what is
@@ -120,6 +123,13 @@ struct MemoryPlan {
   int tile = 0;                       ///< side of the autoencoder's tiles in latent cells; 0: whole
 };
 
+/// How often the denoising network ran, of all pictures. A guided evaluation is one with the prompt and one
+/// without it.
+struct Evaluations {
+  int64_t texts = 0;   ///< networks evaluated, one for each text
+  int64_t cached = 0;  ///< of these, how many took their deep features from an earlier one
+};
+
 struct GenerationResult {
   std::vector<Image> images;       ///< with their "parameters" text
   std::vector<uint64_t> seeds;     ///< of each image
@@ -127,6 +137,7 @@ struct GenerationResult {
   std::string sampler, scheduler;  ///< what was used, by its registry name
   int width = 0, height = 0;
   int steps_run = 0;  ///< of each picture; fewer than asked for with an input picture
+  Evaluations evaluations;
   StageTimings timings;
   MemoryPlan memory;
   size_t peak_tensor_bytes = 0;  ///< most bytes that tensors held at once, mapped weights left out

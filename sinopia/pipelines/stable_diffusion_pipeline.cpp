@@ -67,8 +67,8 @@ StableDiffusionPipeline::StableDiffusionPipeline(StableDiffusionPipeline&&) noex
 
 GenerationResult StableDiffusionPipeline::generate(const GenerationRequest& request) {
   const StableDiffusion& networks = model_->networks;
-  return run_generation({networks.unet(), networks.vae(), model_->text, networks.mapped_weights(),
-                         model_->schedule, model_->scheduler, model_->name},
+  return run_generation({networks.unet(), networks.vae(), networks.tiny_decoder(), model_->text,
+                         networks.mapped_weights(), model_->schedule, model_->scheduler, model_->name},
                         request);
 }
 

@@ -77,6 +77,44 @@ TEST(Generate, WritesAPictureThatReplayRepeats) {
   EXPECT_NE(a.pixels, read_image(folder / "c.png").pixels);
 }
 
+TEST(Generate, ReplayRepeatsWhatSavedTime) {
+  const TemporaryFolder folder;
+  const std::string tiny = kModels + "tiny-taesd.safetensors";
+  const std::vector<std::string> savings = {
+      "--guidance-interval", "0.1:0.9", "--adaptive-guidance", ".9",      "--deepcache", "2:1",
+      "--token-merging",     "0.4",     "--taesd-decode",      "--taesd", tiny,          "--json",
+      folder / "a.json"};
+  expect_success(run(generate(folder / "a.png", savings)));
+  const auto report = nlohmann::json::parse(slurp(folder / "a.json"));
+  EXPECT_EQ(report["savings"]["token_merging"], 0.4);
+  // The model's own PNDM evaluates twice in its first step, which alone is guided.
+  EXPECT_EQ(report["evaluations"]["texts"], 2 * 2 + 2);
+  EXPECT_EQ(report["evaluations"]["cached"], 2 + 1);
+  const Outcome lost = run({"replay", folder / "a.png", "-m", kModel, "-o", folder / "b.png"});
+  EXPECT_EQ(lost.code, 2);
+  EXPECT_THAT(lost.err, HasSubstr("--taesd"));
+  expect_success(run({"replay", folder / "a.png", "-m", kModel, "--taesd", tiny, "-o", folder / "b.png"}));
+  EXPECT_EQ(slurp(folder / "a.png"), slurp(folder / "b.png"));
+  // Each of them alone changes the picture, and says so in its text.
+  expect_success(run(generate(folder / "whole.png")));
+  const Image whole = read_image(folder / "whole.png");
+  for (const auto& [flags, text] :
+       {std::pair(std::vector<std::string>{"--guidance-interval", "0.4:1"}, "Guidance interval: \"0.4:1\""),
+        {{"--adaptive-guidance", "0"}, "Adaptive guidance: 0"},
+        {{"--deepcache", "3"}, "DeepCache: \"3:0\""},
+        {{"--token-merging", "0.5"}, "Token merging ratio: 0.5"},
+        {{"--taesd-decode", "--taesd", tiny}, "VAE Decoder: TAESD"}}) {
+    expect_success(run(generate(folder / "one.png", flags)));
+    const Image one = read_image(folder / "one.png");
+    EXPECT_NE(one.pixels, whole.pixels) << text;
+    EXPECT_THAT(one.text.at("parameters"), HasSubstr(text));
+    EXPECT_THAT(whole.text.at("parameters"), ::testing::Not(HasSubstr(text)));
+  }
+  expect_success(run(generate(folder / "same.png", {"--taesd", tiny, "--preview", "3"})));
+  EXPECT_EQ(slurp(folder / "same.png"), slurp(folder / "whole.png"));
+  EXPECT_EQ(read_image(folder / "same_preview.png").width, 64);
+}
+
 TEST(Generate, ReplayKeepsPromptsAsTheyWere) {
   const TemporaryFolder folder;
   const std::string prompt =

@@ -50,7 +50,7 @@ INSTANTIATE_TEST_SUITE_P(All, NumericFlag,
                                            "--guidance-rescale", "--seed", "--batch-count", "--clip-skip",
                                            "--strength", "--eta", "--s-churn", "--s-noise",
                                            "--variation-seed", "--variation-strength", "--preview",
-                                           "--threads"));
+                                           "--threads", "--adaptive-guidance", "--token-merging"));
 
 TEST(Usage, SizesHaveAUnit) {
   for (const char* value : {"", "G", "1", "1.6g", "-1G", "0M", "1.6GB", "1e9G", "nanG", "2000000G"})
@@ -75,6 +75,11 @@ TEST(Usage, NamesWhatIsUnknown) {
   expect_usage_error({"generate", "-m", kModel, "--vae-tiling", "maybe"}, "auto");
   expect_usage_error({"generate", "-m", kModel, "-W", "100"}, "multiple of 8");
   expect_usage_error({"generate", "-m", kModel, "--mask", "m.png"}, "--init-img");
+  expect_usage_error({"generate", "-m", kModel, "--guidance-interval", "0.8:0.2"}, "from <= to");
+  expect_usage_error({"generate", "-m", kModel, "--guidance-interval", "0.8"}, "FROM:TO");
+  expect_usage_error({"generate", "-m", kModel, "--deepcache", "0"}, "1 to 1000");
+  expect_usage_error({"generate", "-m", kModel, "--deepcache", "3:x"}, "INTERVAL:DEPTH");
+  expect_usage_error({"generate", "-m", kModel, "--taesd-decode"}, "--taesd");
   expect_usage_error({"generate", "-m", kModel, "-o", "picture.bmp"}, ".webp");
   expect_usage_error({"generate", "-m", kModel, "-o", "%s.png"}, "%d");
   expect_usage_error({"convert", kModel}, "out");
@@ -95,6 +100,10 @@ TEST(Usage, HelpAndVersionGoToTheStandardOutput) {
     EXPECT_EQ(outcome.err, "");
   }
   EXPECT_THAT(run({"--help"}).out, HasSubstr("generate"));
+  const std::string generate = run({"generate", "--help"}).out;
+  for (const char* flag : {"--guidance-interval", "--adaptive-guidance", "--deepcache", "--token-merging",
+                           "--taesd ", "--taesd-decode"})
+    EXPECT_THAT(generate, HasSubstr(flag));
   const Outcome version = run({"--version"});
   EXPECT_EQ(version.code, 0);
   EXPECT_THAT(version.out, StartsWith("sinopia "));
@@ -114,6 +123,10 @@ TEST(Paths, OfModelsAreCheckedBeforeAnythingIsWritten) {
   expect_failure({"generate", "-m", folder.path(), "-o", output}, "model_index.json");
   ASSERT_EQ(mkfifo((folder / "fifo").c_str(), 0600), 0);
   expect_failure({"generate", "-m", folder / "fifo", "-o", output}, "fifo");
+  expect_failure({"generate", "-m", kModel, "--taesd", folder / "missing.safetensors", "-o", output},
+                 "missing.safetensors");
+  expect_failure({"generate", "-m", kModel, "--taesd", kModel, "-o", output}, "tiny decoder");
+  expect_failure({"generate", "-m", kModel, "--deepcache", "2:4", "-o", output}, "depth from 0 to 3");
   std::ofstream(folder / "empty.safetensors").flush();
   expect_failure({"generate", "-m", folder / "empty.safetensors", "-o", output}, "empty.safetensors");
   std::ofstream(folder / "text.ckpt") << "this is no checkpoint";

@@ -93,5 +93,19 @@ TEST(IndependentNoise, GivesEachImageWhatItIsAlone) {
   EXPECT_THROW(independent_noise({}, {1, 3, 5, 4}), Error);
 }
 
+TEST(CosineSimilarity, IsThatOfAllElements) {
+  const Shape shape{1, 3, 5, 4};
+  const Tensor a = random_tensor(shape, 6), b = random_tensor(shape, 7);
+  double ab = 0, aa = 0, bb = 0;
+  for (int64_t i = 0; i < shape.numel(); ++i) {
+    const double x = a.data<float>()[i], y = b.data<float>()[i];
+    ab += x * y, aa += x * x, bb += y * y;
+  }
+  EXPECT_NEAR(cosine_similarity(a, b), ab / std::sqrt(aa * bb), 1e-6);
+  EXPECT_NEAR(cosine_similarity(a, a * -3.0), -1, 1e-6);
+  EXPECT_EQ(cosine_similarity(a, a * 0.0), 1);
+  EXPECT_THROW(cosine_similarity(a, random_tensor({1, 3, 5, 2}, 8)), Error);
+}
+
 }  // namespace
 }  // namespace sinopia

@@ -1,6 +1,8 @@
 #include "sinopia/ops/reduce.h"
 
+#include <algorithm>
 #include <limits>
+#include <random>
 
 #include "tests/reference.h"
 
@@ -60,6 +62,64 @@ TEST(AllFinite, FindsOneBadNumberAnywhere) {
     }
   }
   EXPECT_TRUE(all_finite(Tensor::empty({0})));
+}
+
+TEST(RowMax, FindsTheFirstOfTheLargest) {
+  for (const Shape& shape : {Shape{1, 1}, Shape{7, 13}, Shape{3, 50, 257}, Shape{2, 40000}}) {
+    const Tensor x = random_tensor(shape, 3);
+    const int64_t D = shape.dim(-1), rows = x.numel() / D;
+    const RowMax got = row_max(x);
+    EXPECT_EQ(got.place.numel(), rows);
+    EXPECT_EQ(got.value.rank(), x.rank() - 1);
+    for (int64_t i = 0; i < rows; ++i) {
+      const float* row = x.data<float>() + i * D;
+      const int64_t best = std::max_element(row, row + D) - row;
+      ASSERT_EQ(got.place.data<int32_t>()[i], best);
+      ASSERT_EQ(got.value.data<float>()[i], row[best]);
+    }
+  }
+  EXPECT_EQ(*row_max(Tensor::from(Shape{1, 4}, std::vector<float>{-3, -1, -1, -2})).place.data<int32_t>(), 1);
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  EXPECT_EQ(*row_max(Tensor::from(Shape{1, 3}, std::vector<float>{nan, nan, nan})).place.data<int32_t>(), 0);
+  EXPECT_EQ(row_max(Tensor::empty({0, 3})).place.numel(), 0);
+  const Tensor x = random_tensor({3000, 70}, 5);
+  expect_same_for_any_thread_count([&] { return row_max(x).value; });
+  expect_error(ErrorKind::InvalidArgument, "[row_max] expected rows with elements", [] {
+    row_max(Tensor::empty({3, 0}));
+  });
+  expect_error(ErrorKind::InvalidArgument, "[row_max] expected x with at least 1",
+               [] { row_max(Tensor::empty(Shape{})); });
+}
+
+TEST(GroupMean, IsTheMeanOfEachGroup) {
+  for (const auto& [B, T, C, M] : {std::tuple(1, 1, 1, 1), {2, 37, 5, 9}, {3, 200, 33, 50}}) {
+    const Tensor x = random_tensor({B, T, C}, 6);
+    std::mt19937 engine(7);
+    std::vector<int32_t> groups(static_cast<size_t>(B * T));
+    for (int32_t& g : groups) g = static_cast<int32_t>(engine() % static_cast<unsigned>(M));
+    std::vector<double> sums(static_cast<size_t>(B * M * C));
+    std::vector<int> counts(static_cast<size_t>(B * M));
+    for (int b = 0; b < B; ++b) {
+      for (int t = 0; t < T; ++t) {
+        const size_t g = static_cast<size_t>(b * M + groups[static_cast<size_t>(b * T + t)]);
+        ++counts[g];
+        for (int c = 0; c < C; ++c)
+          sums[g * static_cast<size_t>(C) + static_cast<size_t>(c)] +=
+              double{x.data<float>()[(b * T + t) * C + c]};
+      }
+    }
+    for (size_t i = 0; i < sums.size(); ++i) sums[i] /= std::max(1, counts[i / static_cast<size_t>(C)]);
+    const Tensor group = Tensor::from(Shape{B, T}, groups);
+    expect_close(group_mean(x, group, M), sums, T * 4 * kEpsilon, 0);
+    expect_same_for_any_thread_count([&, m = M] { return group_mean(x, group, m); });
+  }
+  const Tensor x = random_tensor({1, 2, 3}, 8);
+  expect_error(ErrorKind::InvalidArgument, "[group_mean] expected groups in [0,2), got 2", [&] {
+    group_mean(x, Tensor::from(Shape{1, 2}, std::vector<int32_t>{0, 2}), 2);
+  });
+  expect_error(ErrorKind::InvalidArgument, "[group_mean] expected groups i32 [1,2]", [&] {
+    group_mean(x, Tensor::from(Shape{2}, std::vector<int32_t>{0, 1}), 2);
+  });
 }
 
 }  // namespace

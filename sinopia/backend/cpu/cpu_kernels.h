@@ -28,6 +28,8 @@ class CpuKernels final : public Kernels {
   void softmax(const Tensor& x, Tensor& y) override;
   void moments(const Tensor& x, int correction, Tensor& mean, Tensor& variance) override;
   bool all_finite(const Tensor& x) override;
+  void row_max(const Tensor& x, Tensor& value, Tensor& place) override;
+  void group_mean(const Tensor& x, const Tensor& group, Tensor& y) override;
 
   // norms
   void layer_norm(const Tensor& x, const Tensor& w, const Tensor& b, float eps, Tensor& y) override;

@@ -60,4 +60,44 @@ bool CpuKernels::all_finite(const Tensor& x) {
   return finite.load();
 }
 
+void CpuKernels::row_max(const Tensor& x, Tensor& value, Tensor& place) {
+  const int64_t rows = value.numel(), D = x.dim(-1);
+  const int64_t grain = std::max<int64_t>(1, kMemoryGrain / std::max<int64_t>(D, 1));
+  parallel_for(rows, grain, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const float* row = x.data<float>() + i * D;
+      int64_t best = 0;
+      for (int64_t k = 1; k < D; ++k) best = row[k] > row[best] ? k : best;
+      value.data<float>()[i] = row[best];
+      place.data<int32_t>()[i] = static_cast<int32_t>(best);
+    }
+  });
+}
+
+void CpuKernels::group_mean(const Tensor& x, const Tensor& group, Tensor& y) {
+  const int64_t B = x.dim(0), T = x.dim(1), C = x.dim(2), M = y.dim(1);
+  // A group is summed by the one thread that has its channels, so that the order is the rows' own.
+  constexpr int64_t kChannels = 16;
+  const int64_t strips = (C + kChannels - 1) / kChannels;
+  parallel_for(B * strips, 1, [&](int64_t begin, int64_t end) {
+    std::vector<int64_t> counts(static_cast<size_t>(M));
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t b = i / strips, from = i % strips * kChannels, to = std::min(C, from + kChannels);
+      const int32_t* groups = group.data<int32_t>() + b * T;
+      float* sums = y.data<float>() + b * M * C;
+      std::fill(counts.begin(), counts.end(), 0);
+      for (int64_t m = 0; m < M; ++m) std::fill(sums + m * C + from, sums + m * C + to, 0.0f);
+      for (int64_t t = 0; t < T; ++t) {
+        const float* row = x.data<float>() + (b * T + t) * C;
+        ++counts[static_cast<size_t>(groups[t])];
+        for (int64_t c = from; c < to; ++c) sums[groups[t] * C + c] += row[c];
+      }
+      for (int64_t m = 0; m < M; ++m) {
+        const float count = static_cast<float>(std::max<int64_t>(1, counts[static_cast<size_t>(m)]));
+        for (int64_t c = from; c < to; ++c) sums[m * C + c] /= count;
+      }
+    }
+  });
+}
+
 }  // namespace sinopia

@@ -46,6 +46,10 @@ struct UNetConfig {
   int64_t time_dim() const { return channels.at(0) * 4; }
   int64_t levels() const { return static_cast<int64_t>(channels.size()); }
   bool takes_text() const;
+  /// Feature maps that the way down hands to the way up, the first convolution's among them.
+  int64_t skips() const;
+  /// The finest level whose transformers attend among their own tokens; levels() if none does.
+  int64_t finest_self_attention() const;
 
   friend bool operator==(const UNetConfig&, const UNetConfig&) = default;
 };

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <array>
+#include <numeric>
 #include <utility>
 
 #include "sinopia/models/config_reader.h"
@@ -195,6 +196,16 @@ bool UNetConfig::takes_text() const {
   return cross_attention_dim > 0 &&
          (middle == UNetMiddle::Cross ||
           std::find(attention.begin(), attention.end(), kCross) != attention.end());
+}
+
+int64_t UNetConfig::skips() const { return std::accumulate(layers.begin(), layers.end(), levels()); }
+
+int64_t UNetConfig::finest_self_attention() const {
+  int64_t i = 0;
+  while (i < levels() &&
+         (attention[static_cast<size_t>(i)] != kCross || only_cross_attention[static_cast<size_t>(i)]))
+    ++i;
+  return i;
 }
 
 void check(const UNetConfig& c) {

@@ -2,6 +2,7 @@
 
 #include "sinopia/ops/activation.h"
 #include "sinopia/ops/attention.h"
+#include "sinopia/ops/elementwise.h"
 
 namespace sinopia {
 
@@ -38,8 +39,9 @@ TransformerBlock::TransformerBlock(const Scope& scope, const TransformerShape& s
   }
 }
 
-Tensor TransformerBlock::operator()(Tensor x, const UNetContext& context) const {
-  x = attention_[0](norm1_(x), x, context);
+Tensor TransformerBlock::operator()(Tensor x, const UNetContext& context, const MergedTokens* merged) const {
+  x = merged ? x + merged->unmerge(attention_[0](merged->merge(norm1_(x)), {}, context))
+             : attention_[0](norm1_(x), x, context);
   if (attention_.size() > 1) x = attention_[1](norm2_(x), x, context);
   return out_(geglu(gate_(norm3_(x))), x);
 }
@@ -56,10 +58,15 @@ SpatialTransformer::SpatialTransformer(const Scope& scope, const TransformerShap
   for (int64_t i = 0; i < shape.layers; ++i) blocks_.emplace_back(blocks / i, shape, slots);
 }
 
-Tensor SpatialTransformer::operator()(const Tensor& x, const UNetContext& context) const {
+Tensor SpatialTransformer::operator()(const Tensor& x, const UNetContext& context,
+                                      TokenMerging* merging) const {
   const Shape tokens{x.dim(0), x.dim(1) * x.dim(2), x.dim(3)};
   Tensor h = proj_in_(norm_(x).reshape(tokens));
-  for (const TransformerBlock& block : blocks_) h = block(std::move(h), context);
+  for (const TransformerBlock& block : blocks_) {
+    std::optional<MergedTokens> merged;
+    if (merging) merged = merging->match(h, x.dim(1), x.dim(2));
+    h = block(std::move(h), context, merged ? &*merged : nullptr);
+  }
   return proj_out_(h, x.reshape(tokens)).reshape(x.shape());
 }
 

@@ -2,6 +2,7 @@
 
 #include <vector>
 
+#include "sinopia/models/unet/token_merging.h"
 #include "sinopia/nn/layers.h"
 
 namespace sinopia {
@@ -25,7 +26,7 @@ class TransformerAttention {
   /// context_dim 0 is attention among the tokens themselves.
   TransformerAttention(const Scope& scope, int64_t dim, int64_t heads, int64_t context_dim,
                        ContextSlots& slots);
-  /// x [N,T,C] normalised, residual [N,T,C] -> residual + attention
+  /// x [N,T,C] normalised, residual [N,T,C] or absent -> residual + attention
   Tensor operator()(const Tensor& x, const Tensor& residual, const UNetContext& context) const;
   /// Fills this layer's place from the text [N,S,context_dim].
   void prepare(const Tensor& text, UNetContext& context) const;
@@ -50,7 +51,8 @@ struct TransformerShape {
 class TransformerBlock {
  public:
   TransformerBlock(const Scope& scope, const TransformerShape& shape, ContextSlots& slots);
-  Tensor operator()(Tensor x, const UNetContext& context) const;
+  /// x [N,T,C]; with `merged`, attention among the tokens themselves sees the merged ones.
+  Tensor operator()(Tensor x, const UNetContext& context, const MergedTokens* merged = nullptr) const;
   void prepare(const Tensor& text, UNetContext& context) const;
 
  private:
@@ -64,8 +66,8 @@ class TransformerBlock {
 class SpatialTransformer {
  public:
   SpatialTransformer(const Scope& scope, const TransformerShape& shape, ContextSlots& slots);
-  /// [N,H,W,C] -> [N,H,W,C]
-  Tensor operator()(const Tensor& x, const UNetContext& context) const;
+  /// [N,H,W,C] -> [N,H,W,C]; with `merging`, tokens are matched in front of every block.
+  Tensor operator()(const Tensor& x, const UNetContext& context, TokenMerging* merging = nullptr) const;
   void prepare(const Tensor& text, UNetContext& context) const;
 
  private:

@@ -195,16 +195,16 @@ Tensor UNet::embed(const Tensor& t, const UNetConditions& c) const {
   return silu(emb);
 }
 
-Tensor UNet::apply(const Layer& layer, const Tensor& x, const Tensor& time,
-                   const UNetContext& context) const {
+Tensor UNet::apply(const Layer& layer, const Tensor& x, const Tensor& time, const UNetContext& context,
+                   TokenMerging* merging) const {
   Tensor h = layer.res(x, time);
-  if (layer.cross) return (*layer.cross)(h, context);
+  if (layer.cross) return (*layer.cross)(h, context, merging);
   if (layer.self) return (*layer.self)(h);
   return h;
 }
 
 Tensor UNet::forward(const Tensor& x, const Tensor& t, const UNetContext& context,
-                     const UNetConditions& conditions) const {
+                     const UNetConditions& conditions, const UNetShortcuts& shortcuts) const {
   SINOPIA_CHECK(x.rank() == 4 && x.dim(3) == config_.in_channels, InvalidArgument,
                 "[unet] expected x [N,H,W,{}], got {}", config_.in_channels, describe(x));
   SINOPIA_CHECK(t.rank() == 1 && t.dim(0) == x.dim(0), InvalidArgument, "[unet] expected t f32 [{}], got {}",
@@ -214,27 +214,48 @@ Tensor UNet::forward(const Tensor& x, const Tensor& t, const UNetContext& contex
   SINOPIA_CHECK(context.layers.empty() || context.layers[0].keys.dim(0) == x.dim(0), InvalidArgument,
                 "[unet] expected a context for {} pictures, got {}", x.dim(0), context.layers[0].keys.dim(0));
 
+  DeepFeatures* const deep = shortcuts.deep;
+  SINOPIA_CHECK(!deep || (deep->depth >= 0 && deep->depth < config_.skips()), InvalidArgument,
+                "[unet] expected a depth from 0 to {}, got {}", config_.skips() - 1, deep->depth);
+  const bool reuse = deep && deep->h;
+  SINOPIA_CHECK(!reuse || deep->h.dim(0) == x.dim(0), InvalidArgument,
+                "[unet] expected deep features of {} pictures, got {}", x.dim(0), describe(deep->h));
+  const size_t wanted = static_cast<size_t>(reuse ? deep->depth + 1 : config_.skips());
+  const int64_t merging_level = config_.finest_self_attention();
+  const auto merging = [&](size_t level) {
+    return static_cast<int64_t>(level) == merging_level ? shortcuts.merging : nullptr;
+  };
+
   const Tensor time = embed(t, conditions);
   Tensor h = conv_in_(config_.center_input_sample ? x * 2.0 - 1.0 : x);
   std::vector<Tensor> skips{h};
-  for (const Level& level : down_) {
-    for (const Layer& layer : level.layers) {
-      h = apply(layer, h, time, context);
+  for (size_t i = 0; i < down_.size() && skips.size() < wanted; ++i) {
+    for (const Layer& layer : down_[i].layers) {
+      if (skips.size() == wanted) break;
+      h = apply(layer, h, time, context, merging(i));
       skips.push_back(h);
     }
-    if (level.down) {
-      h = (*level.down)(h);
+    if (down_[i].down && skips.size() < wanted) {
+      h = (*down_[i].down)(h);
       skips.push_back(h);
     }
   }
-  for (const Layer& layer : middle_) h = apply(layer, h, time, context);
-  for (const Level& level : up_) {
-    for (const Layer& layer : level.layers) {
-      const Tensor joined = concat({h, skips.back()}, -1);
+  if (!reuse)
+    for (const Layer& layer : middle_) h = apply(layer, h, time, context, merging(down_.size() - 1));
+  size_t left = static_cast<size_t>(config_.skips());  // not taken by the way up so far, computed or not
+  for (size_t i = 0; i < up_.size(); ++i) {
+    for (const Layer& layer : up_[i].layers) {
+      if (--left >= wanted) continue;
+      if (deep && left == static_cast<size_t>(deep->depth)) {
+        if (reuse)
+          h = deep->h;
+        else
+          deep->h = h;
+      }
+      h = apply(layer, concat({h, skips.back()}, -1), time, context, merging(up_.size() - 1 - i));
       skips.pop_back();
-      h = apply(layer, joined, time, context);
     }
-    if (level.up) h = (*level.up)(h, skips.back().dim(1), skips.back().dim(2));
+    if (up_[i].up && left < wanted) h = (*up_[i].up)(h, skips.back().dim(1), skips.back().dim(2));
   }
   return conv_out_(norm_out_(h, Activation::Silu));
 }

@@ -20,6 +20,20 @@ struct UNetConditions {
   Tensor time_condition = {};  ///< [N,time_cond_proj_dim]; may be absent in any case
 };
 
+/// DeepCache, Ma et al. 2024: the features that come up from below the first depth + 1 skips change little
+/// from step to step. Reference: the package DeepCache 0.1.1, whose cache_branch_id is `depth` for networks
+/// of two blocks a level.
+struct DeepFeatures {
+  int64_t depth = 0;  ///< 0 to skips() - 1; skips 0..depth and what they lead to are computed in any case
+  Tensor h;           ///< absent: computed and kept here; present: taken from here
+};
+
+/// What a call may save. Not to be shared by two calls at once.
+struct UNetShortcuts {
+  DeepFeatures* deep = nullptr;
+  TokenMerging* merging = nullptr;  ///< at the level finest_self_attention()
+};
+
 /// The denoiser of latent diffusion (Rombach et al. 2022), Stable Diffusion and SDXL; one class for all of
 /// them. Parameters have diffusers' names. Reference: diffusers models/unets/unet_2d_condition.py.
 class UNet {
@@ -34,7 +48,7 @@ class UNet {
   /// x [N,H,W,in_channels], t f32 [N] in timesteps 0..999, context as prepared, for N texts ->
   /// [N,H,W,out_channels]. H and W need not be divisible by anything. Thread safe.
   Tensor forward(const Tensor& x, const Tensor& t, const UNetContext& context,
-                 const UNetConditions& conditions = {}) const;
+                 const UNetConditions& conditions = {}, const UNetShortcuts& shortcuts = {}) const;
   /// The same without a prepared context.
   Tensor forward(const Tensor& x, const Tensor& t, const Tensor& text,
                  const UNetConditions& conditions = {}) const {
@@ -67,7 +81,8 @@ class UNet {
   void build_middle(const Scope& scope, ContextSlots& slots);
   /// The activated embedding of time and everything added to it, [N,time_dim].
   Tensor embed(const Tensor& t, const UNetConditions& conditions) const;
-  Tensor apply(const Layer& layer, const Tensor& x, const Tensor& time, const UNetContext& context) const;
+  Tensor apply(const Layer& layer, const Tensor& x, const Tensor& time, const UNetContext& context,
+               TokenMerging* merging = nullptr) const;
 
   UNetConfig config_;
   Conv2d conv_in_;

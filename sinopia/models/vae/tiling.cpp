@@ -77,11 +77,21 @@ Tensor tiled(const Tensor& x, int64_t in_unit, int64_t out_unit, const TilingOpt
   return cross_fade(strips, outwards(rows), options.overlap * out_unit, 1);
 }
 
+template <class Decoder>
+Tensor decode_in_tiles(const Decoder& decoder, const Tensor& z, const TilingOptions& options) {
+  SINOPIA_CHECK(z.rank() == 4, InvalidArgument, "[tiling] expected latents [N,h,w,C], got {}", describe(z));
+  return tiled(z, 1, decoder.config().factor(), options,
+               [&](const Tensor& tile) { return decoder.decode(tile); });
+}
+
 }  // namespace
 
 Tensor decode_tiled(const AutoencoderKL& vae, const Tensor& z, const TilingOptions& options) {
-  SINOPIA_CHECK(z.rank() == 4, InvalidArgument, "[tiling] expected latents [N,h,w,C], got {}", describe(z));
-  return tiled(z, 1, vae.config().factor(), options, [&](const Tensor& tile) { return vae.decode(tile); });
+  return decode_in_tiles(vae, z, options);
+}
+
+Tensor decode_tiled(const TinyDecoder& decoder, const Tensor& z, const TilingOptions& options) {
+  return decode_in_tiles(decoder, z, options);
 }
 
 DiagonalGaussian encode_tiled(const AutoencoderKL& vae, const Tensor& x, const TilingOptions& options) {
