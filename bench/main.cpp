@@ -11,6 +11,7 @@
 #include <omp.h>
 
 #include "bench/bench.h"
+#include "bench/compare.h"
 #include "sinopia/base/half.h"
 #include "sinopia/base/threads.h"
 
@@ -64,7 +65,7 @@ void verify(const Case& c, const Prepared& p, const Contender& contender) {
 }
 
 struct Options {
-  std::string filter, json;
+  std::string filter, json, older;
   int threads = 0, repeat = 0;
   bool cpu_time = false;
 };
@@ -149,7 +150,8 @@ int run(const Options& options) {
     file << report.dump(2) << "\n";
     SINOPIA_CHECK(file.flush(), Backend, "[bench] cannot write {}", options.json);
   }
-  return 0;
+  constexpr int kSlower = 2;
+  return !options.older.empty() && compare(report, options.older) > 0 ? kSlower : 0;
 }
 
 }  // namespace
@@ -162,6 +164,9 @@ int main(int argc, char** argv) {
   app.add_option("--threads", options.threads, "0: all cores");
   app.add_option("--repeat", options.repeat, "runs of each case; 0: what fits into about a second");
   app.add_option("--json", options.json, "also write the numbers to this file");
+  app.add_option("--compare", options.older,
+                 "a report of --json from before: say what became slower since; exit code 2 if something did")
+      ->check(CLI::ExistingFile);
   app.add_flag("--cpu-time", options.cpu_time,
                "one thread, timed by what it ran: for a machine that others use");
   CLI11_PARSE(app, argc, argv);
