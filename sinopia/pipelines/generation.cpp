@@ -168,11 +168,11 @@ class Generation {
   }
 
   template <class Decoder>
-  Tensor decode_with(const Decoder& decoder, const Tensor& z, TilingOptions options) const {
-    const int tile = result_.memory.tile;
-    if (tile == 0) return decoder.decode(z);
-    options.tile = tile;
-    options.overlap = tile / 4;
+  Tensor decode_with(const Decoder& decoder, const Tensor& z,
+                     const std::function<void(int64_t, int64_t)>& on_tile = nullptr) const {
+    if (result_.memory.tile == 0) return decoder.decode(z);
+    TilingOptions options = tiles_of(result_.memory.tile);
+    options.on_tile = on_tile;
     return decode_tiled(decoder, z, options);
   }
 
@@ -180,13 +180,12 @@ class Generation {
     SINOPIA_CHECK(!request_.stop.stop_requested(), Cancelled, "[generation] stopped before decoding");
     MappedWeights::drop_pages(nets_.mapped.unet);  // decoding needs the most memory
     const WeightStreaming streaming(result_.memory.stream_decoding);
-    TilingOptions options;
-    options.on_tile = [this](int64_t, int64_t) {
+    const auto on_tile = [this](int64_t, int64_t) {
       SINOPIA_CHECK(!request_.stop.stop_requested(), Cancelled, "[generation] stopped while decoding");
     };
     const Tensor picture = request_.savings.tiny_decoder
-                               ? decode_with(*nets_.tiny_decoder, latent, options)
-                               : decode_with(nets_.vae, nets_.vae.from_diffusion(latent), options);
+                               ? decode_with(*nets_.tiny_decoder, latent, on_tile)
+                               : decode_with(nets_.vae, nets_.vae.from_diffusion(latent), on_tile);
     SINOPIA_CHECK(all_finite(picture), Backend,
                   "[generation] the autoencoder gave values that are not finite");
     return picture;
@@ -194,7 +193,7 @@ class Generation {
 
   Image preview(const Tensor& x0) const {
     if (!nets_.tiny_decoder) return preview_image(x0);
-    return tensor_to_images(decode_with(*nets_.tiny_decoder, x0, {})).front();
+    return tensor_to_images(decode_with(*nets_.tiny_decoder, x0)).front();
   }
 
   void step_done(GuidedDenoiser& denoiser, const StepInfo& info) {

@@ -21,8 +21,7 @@ Tensor shrink_mask(const Tensor& mask, int64_t factor) {
 DiagonalGaussian encode(const AutoencoderKL& vae, const Tensor& picture, const GenerationRequest& request,
                         int tile) {
   SINOPIA_CHECK(!request.stop.stop_requested(), Cancelled, "[generation] stopped before encoding");
-  const DiagonalGaussian latent =
-      tile > 0 ? encode_tiled(vae, picture, {.tile = tile, .overlap = tile / 4}) : vae.encode(picture);
+  const DiagonalGaussian latent = tile > 0 ? encode_tiled(vae, picture, tiles_of(tile)) : vae.encode(picture);
   SINOPIA_CHECK(all_finite(latent.mean) && all_finite(latent.logvar), Backend,
                 "[generation] the autoencoder made values that are not finite of the input picture");
   return latent;

@@ -40,7 +40,7 @@ size_t decoding_tensors(const Decoder& decoder, const Shape& latent, int tile) {
     if (tile == 0)
       decoder.decode(z);
     else
-      decode_tiled(decoder, z, {.tile = tile, .overlap = tile / 4});
+      decode_tiled(decoder, z, tiles_of(tile));
   });
 }
 
@@ -59,10 +59,11 @@ MemoryPlan plan_memory(const Networks& networks, const GenerationRequest& reques
     bytes = fixed + tensors + (streams ? few : all);
     return bytes <= limit;
   };
+  const int64_t factor = networks.vae.config().factor();
   const auto refuse = [&](const char* stage, size_t bytes) {
     fail(ErrorKind::OutOfMemory,
-         "[generation] {}x{} pixels need at least {} MB for {}, more than the {} MB allowed", latent[2] * 8,
-         latent[1] * 8, bytes / 1000000 + 1, stage, limit / 1000000);
+         "[generation] {}x{} pixels need at least {} MB for {}, more than the {} MB allowed",
+         latent[2] * factor, latent[1] * factor, bytes / 1000000 + 1, stage, limit / 1000000);
   };
   if (!fits(sampling_tensors(networks, denoiser, latent, request.steps), networks.mapped.unet,
             plan.stream_sampling, plan.sampling))

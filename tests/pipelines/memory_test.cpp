@@ -3,6 +3,7 @@
 
 #include "models.h"
 #include "sinopia/backend/planned_memory.h"
+#include "sinopia/nn/layers.h"
 #include "sinopia/nn/parameters.h"
 #include "sinopia/nn/weight_streaming.h"
 #include "sinopia/ops/elementwise.h"
@@ -94,6 +95,34 @@ TEST(MemoryPlan, TakesSmallerTilesAndThenRefuses) {
   ASSERT_GT(tiled.decoding, tiled.sampling);
   EXPECT_EQ(plan(tiled.decoding - 1, VaeTiling::Auto).tile, 48);
   EXPECT_TRUE(refuses(whole.sampling - 1, VaeTiling::Auto));
+}
+
+TEST(MemoryPlan, NamesThePixelsThatDoNotFit) {
+  StableDiffusionPipeline sd1(model("tiny-sd1"));
+  GenerationRequest r = request_of(48, 1000);
+  r.height = 40;
+  try {
+    sd1.generate(r);
+    ADD_FAILURE() << "no error";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::OutOfMemory);
+    EXPECT_THAT(error.what(), ::testing::HasSubstr("48x40 pixels"));
+  }
+}
+
+TEST(WeightStreaming, GivesPagesBackOnlyWhileItIsOn) {
+  alignas(64) static float values[16] = {};
+  int drops = 0;
+  const auto mapped = std::make_shared<Storage>(values, sizeof(values), Device{}, nullptr,
+                                                [&](const void*, size_t) { ++drops; });
+  CheckpointParameters parameters({{"weight", Tensor({4, 4}, DType::F32, mapped)}}, "one layer");
+  const Linear layer(Scope(parameters), 4, 4, false);
+  const Tensor x = full({1, 4}, 1);
+  layer(x);
+  EXPECT_EQ(drops, 0);
+  const WeightStreaming on(true);
+  layer(x);
+  EXPECT_EQ(drops, 1);
 }
 
 TEST(WeightStreaming, ChangesNoBit) {

@@ -15,6 +15,9 @@ struct TilingOptions {
   std::function<void(int64_t done, int64_t count)> on_tile = nullptr;
 };
 
+/// Tiles of that side which overlap by a quarter of it.
+inline TilingOptions tiles_of(int64_t side) { return {.tile = side, .overlap = side / 4}; }
+
 /// As the decoders' decode and AutoencoderKL::encode, in memory that grows with the tile, not with the
 /// picture. Tiles are spread evenly and cross-fade in the middle of where they overlap, so that their less
 /// reliable borders are dropped and no edge shows. A picture of at most one tile is done whole. encode_tiled
