@@ -2,6 +2,7 @@
 
 #include "sinopia/backend/conv2d_method.h"
 #include "sinopia/backend/cpu/cast.h"
+#include "sinopia/backend/cpu/conv2d_few_channels.h"
 #include "sinopia/backend/cpu/cpu_kernels.h"
 #include "sinopia/backend/cpu/winograd.h"
 
@@ -54,6 +55,7 @@ void CpuKernels::conv2d(const Tensor& x, const Tensor& w, const Tensor& bias, co
   if (w.dim(2) * w.dim(3) > 1) count_conv2d(method);
   if (method == Conv2dMethod::Winograd2) return winograd(p, 2);
   if (method == Conv2dMethod::Winograd4) return winograd(p, 4);
+  if (p.patches && patches.channels < kFewChannels) return conv2d_few_channels(p);
   // The rows of the implicit matrix are patches of neighbouring channels, and so must the weights be.
   Tensor by_pixel;
   if (w.dim(2) * w.dim(3) > 1) {

@@ -11,6 +11,8 @@
 #include <hwy/cache_control.h>
 #include <hwy/highway.h>
 
+#include "sinopia/backend/cpu/gemm.h"
+#include "sinopia/backend/cpu/math-inl.h"
 #include "sinopia/backend/cpu/widen-inl.h"
 #include "sinopia/base/half.h"
 
@@ -116,36 +118,90 @@ void PackTile(const float* const* rows, int64_t rows_step, int64_t segments, int
   }
 }
 
-/// out [kRows, kVectors vectors] = rows [kRows, K] * panel [K, kVectors vectors], the panel aligned. Asks for
-/// the rows `ahead` floats further on, unless it is 0.
+/// The sums of a register tile: kRows rows of kVectors vectors.
 template <int kRows, int kVectors>
-HWY_INLINE void MicroTile(const TileRows& rows, int64_t K, const float* HWY_RESTRICT panel,
-                          float* HWY_RESTRICT out, int64_t out_stride, const TileEnd& end,
-                          int64_t ahead = 0) {
-  const F32 d;
+struct TileSums {
   using V = hn::Vec<F32>;
-  const size_t lanes = hn::Lanes(d);
   V sum[kRows][kVectors];
+
+  /// Zeros; asks for the lines that the tile will be written to.
+  HWY_INLINE void begin(const float* out, int64_t out_stride) {
 #pragma GCC unroll 16
-  for (int i = 0; i < kRows; ++i) {
+    for (int i = 0; i < kRows; ++i) {
 #pragma GCC unroll 16
-    for (int j = 0; j < kVectors; ++j) sum[i][j] = hn::Zero(d);
+      for (int j = 0; j < kVectors; ++j) sum[i][j] = hn::Zero(F32());
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < kRows; ++i) hwy::Prefetch(out + i * out_stride);
   }
-#pragma GCC unroll 16
-  for (int i = 0; i < kRows; ++i) hwy::Prefetch(out + i * out_stride);
-  const float* at = rows.at;
-  const int64_t row = rows.row;
-  const auto multiply = [&](int64_t k) HWY_ATTR {
+
+  /// Adds element k of each row, at[i * row + k], times row k of the panel.
+  HWY_INLINE void multiply(const float* at, int64_t row, int64_t k, const float* panel) {
+    const F32 d;
     V b[kVectors];
 #pragma GCC unroll 16
-    for (int j = 0; j < kVectors; ++j) b[j] = hn::Load(d, panel + (k * kVectors + j) * lanes);
+    for (int j = 0; j < kVectors; ++j) b[j] = hn::Load(d, panel + (k * kVectors + j) * hn::Lanes(d));
 #pragma GCC unroll 16
     for (int i = 0; i < kRows; ++i) {
       const V a = hn::Set(d, at[i * row + k]);
 #pragma GCC unroll 16
       for (int j = 0; j < kVectors; ++j) sum[i][j] = hn::MulAdd(a, b[j], sum[i][j]);
     }
-  };
+  }
+
+  HWY_INLINE void finish(float* HWY_RESTRICT out, int64_t out_stride, const TileEnd& end) {
+    const F32 d;
+    const size_t lanes = hn::Lanes(d);
+    if (end.accumulate) {
+#pragma GCC unroll 16
+      for (int i = 0; i < kRows; ++i) {
+#pragma GCC unroll 16
+        for (int j = 0; j < kVectors; ++j)
+          sum[i][j] = hn::Add(hn::LoadU(d, out + i * out_stride + j * lanes), sum[i][j]);
+      }
+    }
+    if (end.alpha != 1) {
+      const V alpha = hn::Set(d, end.alpha);
+#pragma GCC unroll 16
+      for (int i = 0; i < kRows; ++i) {
+#pragma GCC unroll 16
+        for (int j = 0; j < kVectors; ++j) sum[i][j] = hn::Mul(sum[i][j], alpha);
+      }
+    }
+    if (end.bias) {
+#pragma GCC unroll 16
+      for (int i = 0; i < kRows; ++i) {
+#pragma GCC unroll 16
+        for (int j = 0; j < kVectors; ++j) sum[i][j] = hn::Add(sum[i][j], hn::LoadU(d, end.bias + j * lanes));
+      }
+    }
+    if (end.add[0]) {
+#pragma GCC unroll 16
+      for (int i = 0; i < kRows; ++i) {
+#pragma GCC unroll 16
+        for (int j = 0; j < kVectors; ++j)
+          sum[i][j] = hn::Add(sum[i][j], hn::LoadU(d, end.add[i] + j * lanes));
+      }
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < kRows; ++i) {
+#pragma GCC unroll 16
+      for (int j = 0; j < kVectors; ++j) hn::StoreU(sum[i][j], d, out + i * out_stride + j * lanes);
+    }
+  }
+};
+
+/// out [kRows, kVectors vectors] = rows [kRows, K] * panel [K, kVectors vectors], the panel aligned. Asks for
+/// the rows `ahead` floats further on, unless it is 0.
+template <int kRows, int kVectors>
+HWY_INLINE void MicroTile(const TileRows& rows, int64_t K, const float* HWY_RESTRICT panel,
+                          float* HWY_RESTRICT out, int64_t out_stride, const TileEnd& end,
+                          int64_t ahead = 0) {
+  const int64_t panel_run = kRun * kVectors * static_cast<int64_t>(hn::Lanes(F32()));
+  TileSums<kRows, kVectors> sums;
+  sums.begin(out, out_stride);
+  const float* at = rows.at;
+  const int64_t row = rows.row;
   int64_t left = K;
   for (; left >= kRun; left -= kRun) {
     if (ahead != 0) {
@@ -153,45 +209,73 @@ HWY_INLINE void MicroTile(const TileRows& rows, int64_t K, const float* HWY_REST
       for (int64_t i = 0; i < kRows * kRun; i += 16) hwy::Prefetch(at + ahead + i);
     }
 #pragma GCC unroll 4
-    for (int64_t k = 0; k < kRun; ++k) multiply(k);
+    for (int64_t k = 0; k < kRun; ++k) sums.multiply(at, row, k, panel);
     at += rows.run;
-    panel += kRun * kVectors * lanes;
+    panel += panel_run;
   }
-  for (int64_t k = 0; k < left; ++k) multiply(k);
-  if (end.accumulate) {
-#pragma GCC unroll 16
-    for (int i = 0; i < kRows; ++i) {
-#pragma GCC unroll 16
-      for (int j = 0; j < kVectors; ++j)
-        sum[i][j] = hn::Add(hn::LoadU(d, out + i * out_stride + j * lanes), sum[i][j]);
+  for (int64_t k = 0; k < left; ++k) sums.multiply(at, row, k, panel);
+  sums.finish(out, out_stride, end);
+}
+
+/// Adds a tile of sums to y, and after the last block of K what follows the product.
+HWY_INLINE void FinishTile(const GemmProblem& p, int64_t row0, int64_t rows, int64_t column,
+                           const float* tile, bool first, bool last) {
+  const F32 d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d)), width = TileColumns();
+  const int64_t columns = std::min(width, p.n - column);
+  HWY_ALIGN float part[kMaxTileColumns] = {}, bias_part[kMaxTileColumns] = {}, add_part[kMaxTileColumns] = {};
+  const bool whole = columns == width;
+  const float* bias = !p.bias ? nullptr : whole ? p.bias + column : bias_part;
+  if (bias == bias_part) std::copy_n(p.bias + column, columns, bias_part);
+  for (int64_t r = 0; r < rows; ++r) {
+    float* y = p.y + (row0 + r) * p.n + column;
+    float* out = whole ? y : part;
+    if (!whole) std::copy_n(y, first ? 0 : columns, part);
+    const float* add = p.add ? p.add + (row0 + r) / p.rows_per_add * p.n + column : nullptr;
+    if (add && !whole) {
+      std::copy_n(add, columns, add_part);
+      add = add_part;
     }
-  }
-  if (end.alpha != 1) {
-    const V alpha = hn::Set(d, end.alpha);
-#pragma GCC unroll 16
-    for (int i = 0; i < kRows; ++i) {
-#pragma GCC unroll 16
-      for (int j = 0; j < kVectors; ++j) sum[i][j] = hn::Mul(sum[i][j], alpha);
+    for (int64_t j = 0; j < width; j += lanes) {
+      auto v = hn::Load(d, tile + r * width + j);
+      if (!first) v = hn::Add(hn::LoadU(d, out + j), v);
+      if (last) {
+        if (p.alpha != 1) v = hn::Mul(v, hn::Set(d, p.alpha));
+        if (bias) v = hn::Add(v, hn::LoadU(d, bias + j));
+        if (add) v = hn::Add(v, hn::LoadU(d, add + j));
+        v = Activate(d, p.activation, v);
+      }
+      hn::StoreU(v, d, out + j);
     }
+    if (!whole) std::copy_n(part, columns, y);
   }
-  if (end.bias) {
-#pragma GCC unroll 16
-    for (int i = 0; i < kRows; ++i) {
-#pragma GCC unroll 16
-      for (int j = 0; j < kVectors; ++j) sum[i][j] = hn::Add(sum[i][j], hn::LoadU(d, end.bias + j * lanes));
-    }
+}
+
+/// Writes rows [row0, row0 + rows) of y at a panel of columns: multiply(out, out_stride, end) computes a
+/// whole register tile, and writes straight to y if none of it hangs over. `first` and `last`: blocks of K.
+template <class Multiply>
+HWY_INLINE void EmitTile(const GemmProblem& p, int64_t row0, int64_t rows, int64_t column, bool first,
+                         bool last, const Multiply& multiply) {
+  const F32 d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d)), width = TileColumns();
+  if (rows < kTileRows || column + width > p.n) {
+    HWY_ALIGN float tile[kTileRows * kMaxTileColumns];
+    multiply(tile, width, TileEnd{});
+    return FinishTile(p, row0, rows, column, tile, first, last);
   }
-  if (end.add[0]) {
-#pragma GCC unroll 16
-    for (int i = 0; i < kRows; ++i) {
-#pragma GCC unroll 16
-      for (int j = 0; j < kVectors; ++j) sum[i][j] = hn::Add(sum[i][j], hn::LoadU(d, end.add[i] + j * lanes));
-    }
+  float* y = p.y + row0 * p.n + column;
+  TileEnd end{.accumulate = !first};
+  if (last) {
+    end.alpha = p.alpha;
+    if (p.bias) end.bias = p.bias + column;
+    for (int64_t i = 0; p.add && i < kTileRows; ++i)
+      end.add[i] = p.add + (row0 + i) / p.rows_per_add * p.n + column;
   }
-#pragma GCC unroll 16
-  for (int i = 0; i < kRows; ++i) {
-#pragma GCC unroll 16
-    for (int j = 0; j < kVectors; ++j) hn::StoreU(sum[i][j], d, out + i * out_stride + j * lanes);
+  multiply(y, p.n, end);
+  if (!last || p.activation == Activation::None) return;
+  for (int64_t i = 0; i < kTileRows; ++i) {
+    for (int64_t j = i * p.n; j < i * p.n + width; j += lanes)
+      hn::StoreU(Activate(d, p.activation, hn::LoadU(d, y + j)), d, y + j);
   }
 }
 

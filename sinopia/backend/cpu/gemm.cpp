@@ -5,13 +5,11 @@
 #include <algorithm>
 #include <vector>
 
-#include <hwy/aligned_allocator.h>
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
 #include "sinopia/backend/cpu/gemm-inl.h"
 #include "sinopia/backend/cpu/gemm_plan.h"
-#include "sinopia/backend/cpu/math-inl.h"
 #include "sinopia/backend/cpu/quantised.h"
 #include "sinopia/backend/cpu/scratch.h"
 #include "sinopia/base/threads.h"
@@ -57,40 +55,6 @@ void PackWeights<Quantised>(const GemmProblem& p, const BlockK& block, int64_t c
   PackWeights<float>(part, {0, part.k, 1}, 0, panel);
 }
 
-/// Adds a tile of sums to y, and after the last block of K what follows the product.
-HWY_INLINE void FinishTile(const GemmProblem& p, int64_t row0, int64_t rows, int64_t column,
-                           const float* tile, bool first, bool last) {
-  const F32 d;
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d)), width = TileColumns();
-  const int64_t columns = std::min(width, p.n - column);
-  HWY_ALIGN float part[kMaxTileColumns] = {}, bias_part[kMaxTileColumns] = {}, add_part[kMaxTileColumns] = {};
-  const bool whole = columns == width;
-  const float* bias = !p.bias ? nullptr : whole ? p.bias + column : bias_part;
-  if (bias == bias_part) std::copy_n(p.bias + column, columns, bias_part);
-  for (int64_t r = 0; r < rows; ++r) {
-    float* y = p.y + (row0 + r) * p.n + column;
-    float* out = whole ? y : part;
-    if (!whole) std::copy_n(y, first ? 0 : columns, part);
-    const float* add = p.add ? p.add + (row0 + r) / p.rows_per_add * p.n + column : nullptr;
-    if (add && !whole) {
-      std::copy_n(add, columns, add_part);
-      add = add_part;
-    }
-    for (int64_t j = 0; j < width; j += lanes) {
-      auto v = hn::Load(d, tile + r * width + j);
-      if (!first) v = hn::Add(hn::LoadU(d, out + j), v);
-      if (last) {
-        if (p.alpha != 1) v = hn::Mul(v, hn::Set(d, p.alpha));
-        if (bias) v = hn::Add(v, hn::LoadU(d, bias + j));
-        if (add) v = hn::Add(v, hn::LoadU(d, add + j));
-        v = Activate(d, p.activation, v);
-      }
-      hn::StoreU(v, d, out + j);
-    }
-    if (!whole) std::copy_n(part, columns, y);
-  }
-}
-
 /// Asks for this tile's share of the next panel, so that it comes into the L2 cache while this one is in use.
 HWY_INLINE void PrefetchShare(const float* panel, int64_t size, int64_t share, int64_t shares) {
   constexpr int64_t kLine = 16;
@@ -102,12 +66,9 @@ HWY_INLINE void PrefetchShare(const float* panel, int64_t size, int64_t share, i
 void MultiplyBlock(const GemmProblem& p, const std::vector<BlockK>& blocks, int64_t first, int64_t last,
                    const float* packed, const float* zeros, int64_t row0, int64_t rows, int64_t panel0,
                    int64_t panel1) {
-  const F32 d;
-  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
   const int64_t width = TileColumns(), panels = divide_up(p.n, width);
   const int64_t tiles = divide_up(rows, kTileRows), step = tiles * kTileRows;
   RowPointers pointers(p, zeros, row0, rows, step);
-  HWY_ALIGN float tile[kTileRows * kMaxTileColumns];
   for (int64_t b = first; b < last; ++b) {
     const BlockK& block = blocks[b];
     const float* const* runs = pointers.find(block);
@@ -122,25 +83,10 @@ void MultiplyBlock(const GemmProblem& p, const std::vector<BlockK>& blocks, int6
       for (int64_t r = 0; r < rows; r += kTileRows) {
         if (panel + 1 < panel1) PrefetchShare(from + size, size, r / kTileRows, tiles);
         const TileRows x = packed_rows<kTileRows>(left + r / kTileRows * tile_size);
-        if (rows - r < kTileRows || column + width > p.n) {
-          MicroTile<kTileRows, kTileVectors>(x, block.size(), from, tile, width, {});
-          FinishTile(p, row0 + r, std::min<int64_t>(kTileRows, rows - r), column, tile, is_first, is_last);
-          continue;
-        }
-        float* y = p.y + (row0 + r) * p.n + column;
-        TileEnd end{.accumulate = !is_first};
-        if (is_last) {
-          end.alpha = p.alpha;
-          if (p.bias) end.bias = p.bias + column;
-          for (int64_t i = 0; p.add && i < kTileRows; ++i)
-            end.add[i] = p.add + (row0 + r + i) / p.rows_per_add * p.n + column;
-        }
-        MicroTile<kTileRows, kTileVectors>(x, block.size(), from, y, p.n, end);
-        if (!is_last || p.activation == Activation::None) continue;
-        for (int64_t i = 0; i < kTileRows; ++i) {
-          for (int64_t j = i * p.n; j < i * p.n + width; j += lanes)
-            hn::StoreU(Activate(d, p.activation, hn::LoadU(d, y + j)), d, y + j);
-        }
+        EmitTile(p, row0 + r, std::min<int64_t>(kTileRows, rows - r), column, is_first, is_last,
+                 [&](float* out, int64_t stride, const TileEnd& end) HWY_ATTR {
+                   MicroTile<kTileRows, kTileVectors>(x, block.size(), from, out, stride, end);
+                 });
       }
     }
     packed += panels * width * block.size();
@@ -150,9 +96,8 @@ void MultiplyBlock(const GemmProblem& p, const std::vector<BlockK>& blocks, int6
 template <class T>
 void MultiplyPacked(const GemmProblem& p) {
   const int64_t width = TileColumns(), panels = divide_up(p.n, width);
-  const bool gathers = p.patches && p.patches->channels < kGatherChannels && p.k <= kGatherK;
-  const std::vector<BlockK> blocks = cut_k(p.k, p.patches && !gathers ? p.patches->channels : p.k,
-                                           std::max<int64_t>(8, block_elements(p.w_dtype)));
+  const std::vector<BlockK> blocks =
+      cut_k(p.k, p.patches ? p.patches->channels : p.k, std::max<int64_t>(8, block_elements(p.w_dtype)));
   const auto count = static_cast<int64_t>(blocks.size());
   int64_t longest = 1, widest = 1;
   for (const BlockK& block : blocks) {
@@ -190,16 +135,7 @@ void MultiplyPacked(const GemmProblem& p) {
         const int64_t row0 = i / column_cuts * block_rows, rows = std::min(block_rows, p.m - row0);
         const int64_t panel0 = std::min(panels, i % column_cuts * cut_panels);
         const int64_t panel1 = std::min(panels, panel0 + cut_panels);
-        if (!gathers) {
-          MultiplyBlock(p, blocks, first, last, packed_data, zeros.data(), row0, rows, panel0, panel1);
-          continue;
-        }
-        const auto copied = hwy::AllocateAligned<float>(rows * p.k);
-        gather_patches(*p.patches, p.x, row0, rows, copied.get());
-        GemmProblem part = p;
-        part.patches = nullptr;
-        part.x = copied.get() - row0 * p.k;
-        MultiplyBlock(part, blocks, first, last, packed_data, zeros.data(), row0, rows, panel0, panel1);
+        MultiplyBlock(p, blocks, first, last, packed_data, zeros.data(), row0, rows, panel0, panel1);
       }
     });
   }

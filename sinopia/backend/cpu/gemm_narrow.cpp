@@ -169,8 +169,7 @@ HWY_EXPORT(GemmNarrow);
 bool is_narrow(const GemmProblem& p) {
   if (p.w_is_kn) return false;
   const bool few_rows = p.m <= 8 && !p.patches;
-  const bool few_columns = p.n <= 4 && (!p.patches || p.patches->channels >= kGatherChannels);
-  return few_rows || few_columns;
+  return few_rows || p.n <= 4;
 }
 
 void gemm_narrow(const GemmProblem& problem) { HWY_DYNAMIC_DISPATCH(GemmNarrow)(problem); }

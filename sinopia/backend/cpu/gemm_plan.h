@@ -11,9 +11,6 @@ namespace sinopia {
 inline constexpr int64_t kMaxBlockK = 320;
 inline constexpr int64_t kBlockRows = 192;
 inline constexpr int64_t kPackedFloats = 1 << 20;
-// Patches of pixels with fewer channels are copied together: runs that short would cost more than they hold.
-inline constexpr int64_t kGatherChannels = 16;
-inline constexpr int64_t kGatherK = 1024;
 
 inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -56,26 +53,6 @@ inline Corner corner_of(const Patches& g, const float* x, int64_t row) {
   const int64_t pixel = row % pixels;
   return {x + row / pixels * g.height * g.width * g.channels, pixel / g.out_width * g.stride - g.pad_top,
           pixel % g.out_width * g.stride - g.pad_left};
-}
-
-/// out [rows, K] = the patches of output pixels row0...
-inline void gather_patches(const Patches& g, const float* x, int64_t row0, int64_t rows, float* out) {
-  for (int64_t r = 0; r < rows; ++r) {
-    const Corner c = corner_of(g, x, row0 + r);
-    const int64_t first = std::clamp<int64_t>(-c.x, 0, g.kernel_width);
-    const int64_t last = std::clamp<int64_t>(g.width - c.x, first, g.kernel_width);
-    for (int64_t i = 0; i < g.kernel_height; ++i, out += g.kernel_width * g.channels) {
-      const int64_t iy = c.y + i;
-      if (iy < 0 || iy >= g.height) {
-        std::fill_n(out, g.kernel_width * g.channels, 0.0f);
-        continue;
-      }
-      std::fill_n(out, first * g.channels, 0.0f);
-      std::copy_n(c.image + (iy * g.width + c.x + first) * g.channels, (last - first) * g.channels,
-                  out + first * g.channels);
-      std::fill_n(out + last * g.channels, (g.kernel_width - last) * g.channels, 0.0f);
-    }
-  }
 }
 
 /// Finds the runs of K that the rows of one task need.
