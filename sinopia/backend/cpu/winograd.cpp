@@ -318,7 +318,7 @@ void Convolve(const GemmProblem& p) {
   const Plan<T> plan(p);
   const int64_t C = plan.g.channels, width = TileColumns(), panels = divide_up(p.n, width);
   const int64_t u_panel = kPositions * (C + divide_up(C, kMaxBlockK)) * width;
-  const bool keeps = plan.tiles > kWinogradTiles && u_panel * panels <= kKeptWeights;
+  const bool keeps = keeps_weights(plan.tiles, u_panel * panels);
   const Pieces pieces(C, keeps ? kMaxBlockK : kPassingBlockK);
   Tensor weights;
   float* u = nullptr;
@@ -386,10 +386,10 @@ HWY_AFTER_NAMESPACE();
 namespace sinopia {
 namespace {
 
-// In multiply-adds, from the times of 30 shapes on a Zen 3 with AVX2: what it takes to lay out one weight,
-// and to move one number of a tile to or from its transformed place. Products are computed for this many
-// outputs at least.
-constexpr double kWeightCost = 40, kPixelCost = 60;
+// In multiply-adds, from the times of 22 shapes on a Zen 3 with AVX2: what it takes to lay out a weight for
+// the direct products, to transform one to one position, and to move one number of a tile to or from its
+// transformed place. Products are computed for this many outputs at least.
+constexpr double kLayoutCost = 90, kTransformCost = 10, kPixelCost = 50;
 constexpr int64_t kCostColumns = 16;
 
 }  // namespace
@@ -403,13 +403,14 @@ double winograd_cost(const GemmProblem& p, int tile) {
   const int64_t tiles = images * divide_up(g.out_height, tile) * divide_up(g.out_width, tile);
   const int64_t outputs = divide_up(p.n, kCostColumns) * kCostColumns;
   const auto weights = static_cast<double>(g.channels * outputs), count = static_cast<double>(tiles);
-  const auto groups = static_cast<double>(divide_up(tiles, kWinogradTiles));
-  return static_cast<double>(positions) * (count * weights + groups * kWeightCost * weights +
+  const bool keeps = keeps_weights(tiles, positions * g.channels * outputs);
+  const auto transforms = static_cast<double>(keeps ? 1 : divide_up(tiles, kWinogradTiles));
+  return static_cast<double>(positions) * (count * weights + transforms * kTransformCost * weights +
                                            count * kPixelCost * static_cast<double>(g.channels + outputs));
 }
 
 double direct_cost(const GemmProblem& p) {
-  return static_cast<double>(p.k * p.n) * (static_cast<double>(p.m) + kWeightCost);
+  return static_cast<double>(p.k * p.n) * (static_cast<double>(p.m) + kLayoutCost);
 }
 
 void winograd(const GemmProblem& problem, int tile) {

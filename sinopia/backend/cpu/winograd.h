@@ -10,6 +10,9 @@ namespace sinopia {
 inline constexpr int64_t kWinogradTiles = 192, kKeptTiles = 96;
 inline constexpr int64_t kPassingBlockK = 96;
 inline constexpr int64_t kKeptWeights = 12 << 20;
+inline bool keeps_weights(int64_t tiles, int64_t transformed_weights) {
+  return tiles > kWinogradTiles && transformed_weights <= kKeptWeights;
+}
 
 /// A 3x3 convolution of stride 1 by minimal filtering (Lavin and Gray 2015): outputs in tiles of `tile` x
 /// `tile`, 2 or 4, each from (tile + 2)^2 products of transformed pixels and weights where the sum over the
