@@ -88,6 +88,18 @@ Bytes read_bytes(const fs::path& path, size_t max_bytes) {
   return content;
 }
 
+/// Writes all of it; 0, or the error.
+int write_fully(int descriptor, const char* from, size_t bytes) {
+  while (bytes > 0) {
+    const ssize_t count = ::write(descriptor, from, std::min(bytes, size_t{1} << 30));
+    if (count < 0 && errno == EINTR) continue;
+    if (count <= 0) return count < 0 ? errno : ENOSPC;
+    from += count;
+    bytes -= static_cast<size_t>(count);
+  }
+  return 0;
+}
+
 fs::path folder_of(const fs::path& path) {
   return path.has_parent_path() ? path.parent_path() : fs::path(".");
 }
@@ -138,18 +150,8 @@ void AtomicFile::fail_with_errno(const char* what) const { fail_system(what, tar
 
 void AtomicFile::write(const void* data, size_t bytes) {
   SINOPIA_CHECK(descriptor_ >= 0, InvalidArgument, "[file] '{}' is already committed", target_.string());
-  const char* from = static_cast<const char*>(data);
-  while (bytes > 0) {
-    const ssize_t count = ::write(descriptor_, from, std::min(bytes, size_t{1} << 30));
-    if (count < 0 && errno == EINTR) continue;
-    if (count < 0) fail_with_errno("write");
-    if (count == 0) {
-      errno = ENOSPC;
-      fail_with_errno("write");
-    }
-    from += count;
-    bytes -= static_cast<size_t>(count);
-  }
+  const int error = write_fully(descriptor_, static_cast<const char*>(data), bytes);
+  if (error != 0) fail_system("write", target_, error);
 }
 
 void AtomicFile::commit() {
@@ -159,6 +161,26 @@ void AtomicFile::commit() {
   const int descriptor = std::exchange(descriptor_, -1);
   if (::close(descriptor) != 0) fail_with_errno("close");
   sync_folder(folder_of(target_));
+}
+
+AppendedFile::AppendedFile(const fs::path& path) : path_(path) {
+  struct stat status {};
+  SINOPIA_CHECK(::stat(path.c_str(), &status) != 0 || S_ISREG(status.st_mode), InvalidArgument,
+                "[file] expected a file, '{}' is {}", path.string(), name_of_type(status.st_mode));
+  descriptor_ = ::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+  if (descriptor_ < 0) fail_system("open", path, errno);
+}
+
+AppendedFile::~AppendedFile() { ::close(descriptor_); }
+
+void AppendedFile::append(std::string_view bytes) {
+  struct stat before {};
+  if (::fstat(descriptor_, &before) != 0) fail_system("inspect", path_, errno);
+  const int error = write_fully(descriptor_, bytes.data(), bytes.size());
+  if (error == 0) return;
+  // The error that counts is the first.
+  if (::ftruncate(descriptor_, before.st_size) != 0) fail_system("write, and then to shorten,", path_, error);
+  fail_system("write", path_, error);
 }
 
 void write_file(const fs::path& path, std::span<const uint8_t> bytes) {

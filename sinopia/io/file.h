@@ -50,6 +50,23 @@ class AtomicFile {
   int descriptor_ = -1;
 };
 
+/// A log: what is appended is in the file, though perhaps not on the disk, when the call returns. A piece
+/// that a full disk cut is taken back.
+class AppendedFile {
+ public:
+  /// Opens a file to go on with, or makes it. Throws as AtomicFile does.
+  explicit AppendedFile(const std::filesystem::path& path);
+  ~AppendedFile();
+  AppendedFile(const AppendedFile&) = delete;
+  AppendedFile& operator=(const AppendedFile&) = delete;
+  /// Throws Backend naming the file and the reason.
+  void append(std::string_view bytes);
+
+ private:
+  std::filesystem::path path_;
+  int descriptor_ = -1;
+};
+
 /// Replaces or makes a file in one step, as AtomicFile does.
 void write_file(const std::filesystem::path& path, std::span<const uint8_t> bytes);
 void write_file(const std::filesystem::path& path, std::string_view text);

@@ -1,21 +1,21 @@
 #include "sinopia/io/file.h"
 
-#include <csignal>
 #include <cstring>
 #include <filesystem>
 #include <string>
 
 #include <gtest/gtest.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include "sinopia/base/error.h"
+#include "tests/file_size_limit.h"
 #include "tests/kind_of.h"
 #include "tests/temporary_folder.h"
 
 namespace sinopia {
 namespace {
 
+using testing::FileSizeLimit;
 using testing::kind_of;
 using testing::TemporaryFolder;
 
@@ -93,21 +93,41 @@ TEST(AtomicFile, KeepsRights) {
   EXPECT_EQ(status.st_mode & 07777, 0640u);
 }
 
-// A limit on the size of files makes write() fail half way, as a full disk does.
 TEST(AtomicFile, AFailedWriteLeavesTheOldFile) {
   const TemporaryFolder folder;
   write_file(folder / "a", std::string_view("old"));
-  struct rlimit before {};
-  ASSERT_EQ(::getrlimit(RLIMIT_FSIZE, &before), 0);
-  const auto handler = std::signal(SIGXFSZ, SIG_IGN);
-  const struct rlimit limited { 10'000, before.rlim_max };
-  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &limited), 0);
-  const auto kind = kind_of([&] { write_file(folder / "a", std::string(50'000, 'n')); });
-  ::setrlimit(RLIMIT_FSIZE, &before);
-  std::signal(SIGXFSZ, handler);
+  const auto kind = [&] {
+    const FileSizeLimit limit(10'000);
+    return kind_of([&] { write_file(folder / "a", std::string(50'000, 'n')); });
+  }();
   EXPECT_EQ(kind, ErrorKind::Backend);
   EXPECT_EQ(read_text_file(folder / "a", 100), "old");
   EXPECT_EQ(entries(folder.path()), 1u);
+}
+
+TEST(AppendedFile, GoesOnWhereItWas) {
+  const TemporaryFolder folder;
+  AppendedFile(folder / "log").append("one ");
+  AppendedFile again(folder / "log");
+  again.append("two ");
+  EXPECT_EQ(read_text_file(folder / "log", 100), "one two ");
+  again.append("");
+  again.append("three");
+  EXPECT_EQ(read_text_file(folder / "log", 100), "one two three");
+  EXPECT_EQ(kind_of([&] { AppendedFile(folder.path()); }), ErrorKind::InvalidArgument);
+  EXPECT_EQ(kind_of([&] { AppendedFile(folder / "no" / "log"); }), ErrorKind::NotFound);
+}
+
+TEST(AppendedFile, TakesBackWhatWasCut) {
+  const TemporaryFolder folder;
+  AppendedFile log(folder / "log");
+  log.append("whole ");
+  {
+    const FileSizeLimit limit(10);
+    EXPECT_EQ(kind_of([&] { log.append("too long"); }), ErrorKind::Backend);
+  }
+  log.append("again");
+  EXPECT_EQ(read_text_file(folder / "log", 100), "whole again");
 }
 
 }  // namespace
