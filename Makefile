@@ -9,7 +9,7 @@ empty :=
 space := $(empty) $(empty)
 BUILD = cmake --preset $(1) $(2) > /dev/null && cmake --build --preset $(1)
 
-.PHONY: all build test asan demo bench bench-peers format check-format check-layers fuzz golden clean
+.PHONY: all build test asan demo bench bench-peers count-instructions format check-format check-layers fuzz golden clean
 
 all: build
 
@@ -36,6 +36,10 @@ bench:
 	@scripts/setup --bench
 	@$(call BUILD,release)
 	@build/release/bench/sinopia_bench
+
+# Instructions of a few kernels under callgrind, held to bench/instructions/expected.json.
+count-instructions: build
+	@bench/instructions/run
 
 # The same work by diffusers on PyTorch and by stable-diffusion.cpp, on this machine, in one run.
 bench-peers:

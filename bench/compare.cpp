@@ -1,5 +1,6 @@
 #include "bench/compare.h"
 
+#include <algorithm>
 #include <fstream>
 #include <map>
 #include <string>
@@ -15,12 +16,22 @@ using Json = nlohmann::json;
 
 constexpr double kNoise = 0.1;
 
+bool is_row(const Json& row) {
+  return row.is_object() && row.value("family", Json()).is_string() &&
+         row.value("name", Json()).is_string() && row.value("flops", Json()).is_number() &&
+         row.value("peak", Json()).is_number() &&
+         row.value(Json::json_pointer("/seconds/ours"), Json()).is_number();
+}
+
 Json read_report(const std::filesystem::path& path) {
   std::ifstream file(path);
   SINOPIA_CHECK(file, NotFound, "[bench] cannot read {}", path.string());
-  const Json report = Json::parse(file, nullptr, false);
-  SINOPIA_CHECK(report.is_object() && report.contains("cases") && report.contains("threads"), InvalidArgument,
-                "[bench] expected a report written with --json, got {}", path.string());
+  Json report = Json::parse(file, nullptr, false);
+  const bool whole = report.is_object() && report.value("threads", Json()).is_number() &&
+                     report.value("copy_bytes", Json()).is_number() &&
+                     report.value("cases", Json()).is_array() && std::ranges::all_of(report["cases"], is_row);
+  SINOPIA_CHECK(whole, InvalidArgument, "[bench] expected a report written with --json, got {}",
+                path.string());
   return report;
 }
 

@@ -32,7 +32,8 @@ std::optional<int64_t> step_of(const std::string& name) {
   int64_t step = 0;
   const char* end = name.data() + name.size();
   const auto [rest, error] = std::from_chars(name.data() + std::strlen(kPrefix), end, step);
-  return error == std::errc() && rest == end && step >= 0 && name == name_of(step) ? std::optional(step) : std::nullopt;
+  return error == std::errc() && rest == end && step >= 0 && name == name_of(step) ? std::optional(step)
+                                                                                   : std::nullopt;
 }
 
 uint32_t crc_of(const fs::path& file) {
@@ -52,7 +53,7 @@ nlohmann::json list_of(const fs::path& folder) {
       sync_folder(entry.path());
     } else {
       files[entry.path().lexically_relative(folder).generic_string()] = {{"bytes", entry.file_size()},
-                                                                        {"crc32", crc_of(entry.path())}};
+                                                                         {"crc32", crc_of(entry.path())}};
     }
   }
   return files;
@@ -70,8 +71,8 @@ void put_in_place(const fs::path& from, const fs::path& to) {
 RunCheckpoints::RunCheckpoints(fs::path folder, int keep, int64_t keep_every)
     : folder_(std::move(folder)), keep_(keep), keep_every_(keep_every) {
   SINOPIA_CHECK(keep >= 1 && keep_every >= 0, InvalidArgument,
-                "[checkpoint] expected to keep 1 or more, and those every 0 or more steps, got {} and {}", keep,
-                keep_every);
+                "[checkpoint] expected to keep 1 or more, and those every 0 or more steps, got {} and {}",
+                keep, keep_every);
   std::error_code error;
   fs::create_directories(folder_, error);
   SINOPIA_CHECK(!error, Backend, "[checkpoint] cannot make '{}': {}", folder_.string(), error.message());

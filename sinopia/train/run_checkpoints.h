@@ -9,8 +9,8 @@
 namespace sinopia {
 
 /// The checkpoints of a run: folders "step-00001200" of whatever files a trainer writes, with a list of them,
-/// their sizes and their CRC-32 in "files.json". A folder appears under its name only when all of it is on the
-/// disk, so that a crash, a kill or a full disk at any time leaves every older checkpoint as it was. One
+/// their sizes and their CRC-32 in "files.json". A folder appears under its name only when all of it is on
+/// the disk, so that a crash, a kill or a full disk at any time leaves every older checkpoint as it was. One
 /// process at a time.
 class RunCheckpoints {
  public:

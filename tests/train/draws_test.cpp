@@ -1,7 +1,7 @@
 #include "sinopia/train/draws.h"
 
-#include <cmath>
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 #include <set>
 

@@ -15,8 +15,8 @@ namespace sinopia {
 namespace {
 
 using ::testing::ElementsAre;
-using ::testing::Pair;
 using testing::kind_of;
+using ::testing::Pair;
 using testing::TemporaryFolder;
 
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
@@ -28,7 +28,8 @@ TEST(JsonLinesMetrics, ReadBackWhatWasWritten) {
   const auto metrics = json_lines_metrics(folder / "m.jsonl", 0);
   metrics->scalars(1, {{"loss", 0.1}, {"rate", 1e-4}});
   metrics->scalars(2, {{"loss", kNaN}});
-  EXPECT_EQ(text_of(folder / "m.jsonl"), "{\"step\":1,\"loss\":0.1,\"rate\":0.0001}\n{\"step\":2,\"loss\":null}\n");
+  EXPECT_EQ(text_of(folder / "m.jsonl"),
+            "{\"step\":1,\"loss\":0.1,\"rate\":0.0001}\n{\"step\":2,\"loss\":null}\n");
   const auto read = read_json_lines_metrics(folder / "m.jsonl");
   ASSERT_EQ(read.size(), 2u);
   EXPECT_EQ(read[0].step, 1);
@@ -118,8 +119,7 @@ TEST(TensorBoardMetrics, AreWhatTensorBoardWrites) {
   EXPECT_EQ(a.substr(at - 8, 6), b.substr(b.find(png) - 8, 6));
   const std::string picture = a.substr(at);
   EXPECT_EQ(static_cast<uint8_t>(a[at - 1]), picture.size());
-  const Image image =
-      decode_image({reinterpret_cast<const uint8_t*>(picture.data()), picture.size()});
+  const Image image = decode_image({reinterpret_cast<const uint8_t*>(picture.data()), picture.size()});
   EXPECT_THAT(image.pixels, ElementsAre(255, 0, 0, 0, 0, 255));
 }
 

@@ -81,14 +81,14 @@ TEST(RunCheckpoints, ReplaceOneOfTheSameStep) {
 TEST(RunCheckpoints, PassOverBrokenOnes) {
   const TemporaryFolder folder;
   const RunCheckpoints checkpoints(folder.path(), 9);
-  for (const int64_t step : {1, 2, 3, 4, 5}) checkpoints.save(step, writes("weights of " + std::to_string(step)));
+  for (const int64_t step : {1, 2, 3, 4, 5})
+    checkpoints.save(step, writes("weights of " + std::to_string(step)));
   fs::remove(folder / "step-00000005/files.json");
   fs::remove(folder / "step-00000004/unet/empty");
   write_file(folder / "step-00000003/weights", std::string_view("weights of 9"));
   std::ofstream(folder / "step-00000002/weights", std::ios::app) << "!";
   std::vector<std::string> warnings;
-  const LogSink before =
-      set_log_sink([&](LogLevel, std::string_view text) { warnings.emplace_back(text); });
+  const LogSink before = set_log_sink([&](LogLevel, std::string_view text) { warnings.emplace_back(text); });
   const auto newest = checkpoints.newest();
   set_log_sink(before);
   EXPECT_EQ(newest->step, 1);
@@ -112,8 +112,8 @@ TEST(RunCheckpoints, OtherNamesAreNotCheckpoints) {
             ErrorKind::InvalidArgument);
 }
 
-// A process that saves over and over, now a new step and now the same one, is killed at some time; whatever it
-// was doing, no checkpoint is lost or broken.
+// A process that saves over and over, now a new step and now the same one, is killed at some time; whatever
+// it was doing, no checkpoint is lost or broken.
 TEST(RunCheckpoints, SurviveAKillAtAnyTime) {
   const TemporaryFolder folder;
   int64_t reached = -1;

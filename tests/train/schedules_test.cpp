@@ -17,8 +17,7 @@ namespace {
 using Values = std::vector<double>;
 
 const nlohmann::json& golden() {
-  static const auto json =
-      nlohmann::json::parse(std::ifstream(SINOPIA_TEST_DATA "/train/schedules.json"));
+  static const auto json = nlohmann::json::parse(std::ifstream(SINOPIA_TEST_DATA "/train/schedules.json"));
   return json;
 }
 
@@ -52,8 +51,8 @@ TEST(LearningRate, EndsWhereItIsTold) {
   EXPECT_DOUBLE_EQ(learning_rate(rate, 12, 20), 3 * 0.625);
   EXPECT_DOUBLE_EQ(learning_rate(rate, 20, 20), 0.75);
   EXPECT_DOUBLE_EQ(learning_rate(rate, 99, 20), 0.75);
-  EXPECT_DOUBLE_EQ(
-      learning_rate({.peak = 8, .shape = RateShape::InverseSqrt, .warmup_steps = 25}, 100, 0), 4);
+  EXPECT_DOUBLE_EQ(learning_rate({.peak = 8, .shape = RateShape::InverseSqrt, .warmup_steps = 25}, 100, 0),
+                   4);
 }
 
 TEST(LearningRate, RefusesWhatMakesNoSense) {
@@ -138,7 +137,8 @@ TEST(LossWeight, IsTheReferences) {
   const LossWeightingConfig p2_config{.kind = LossWeighting::P2, .p2_gamma = 0.5, .p2_k = 2};
   for (size_t i = 0; i < sigmas.size(); ++i) {
     for (const char* name : {"epsilon", "v_prediction", "sample"})
-      expect_near(loss_weight(min_snr, parse_prediction(name), sigmas[i]), weights["min_snr_5"][name][i], 2e-6);
+      expect_near(loss_weight(min_snr, parse_prediction(name), sigmas[i]), weights["min_snr_5"][name][i],
+                  2e-6);
     expect_near(loss_weight(p2_config, Prediction::Epsilon, sigmas[i]), p2[i], 2e-6);
   }
   const Values levels = weights["flow_sigma"], cosmap = weights["cosmap"];
@@ -154,7 +154,8 @@ TEST(LossWeight, DoesNotDependOnThePrediction) {
       const double alpha = 1 / std::sqrt(1 + sigma * sigma), noise = sigma * alpha;
       const double of_x0 = loss_weight(config, Prediction::Sample, sigma);
       // With x_t given, an error e of x0 is one of -e alpha / noise of eps, and of -e / noise of v.
-      expect_near(loss_weight(config, Prediction::Epsilon, sigma) * alpha * alpha / (noise * noise), of_x0, 1e-12);
+      expect_near(loss_weight(config, Prediction::Epsilon, sigma) * alpha * alpha / (noise * noise), of_x0,
+                  1e-12);
       expect_near(loss_weight(config, Prediction::V, sigma) / (noise * noise), of_x0, 1e-12);
     }
     // A flow's level s has the SNR of sigma = s / (1 - s), and an error e of x0 is one of -e / s.

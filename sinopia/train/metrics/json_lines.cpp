@@ -27,8 +27,8 @@ void for_each_line(std::string_view text, const std::filesystem::path& file, con
     ++number;
     const auto name = fmt::format("{}, line {}", file.string(), number);
     const nlohmann::ordered_json parsed = nlohmann::ordered_json::parse(line, nullptr, false);
-    SINOPIA_CHECK(parsed.is_object() && parsed.contains("step") && parsed["step"].is_number_integer(), Corrupt,
-                  "[metrics] {}: expected an object with a step", name);
+    SINOPIA_CHECK(parsed.is_object() && parsed.contains("step") && parsed["step"].is_number_integer(),
+                  Corrupt, "[metrics] {}: expected an object with a step", name);
     body(line, parsed);
   }
 }

@@ -30,7 +30,8 @@ uint32_t masked_crc(std::string_view bytes) {
   return (crc >> 15 | crc << 17) + 0xA282EAD8u;
 }
 
-/// A protocol buffer under construction; fields of tensorflow/core/util/event.proto and framework/summary.proto.
+/// A protocol buffer under construction; fields of tensorflow/core/util/event.proto and
+/// framework/summary.proto.
 class Message {
  public:
   Message& varint(int field, uint64_t value) {
@@ -59,7 +60,9 @@ class Message {
   const std::string& str() const { return bytes_; }
 
  private:
-  void key(int field, int type) { raw_varint(static_cast<uint64_t>(field) << 3 | static_cast<uint64_t>(type)); }
+  void key(int field, int type) {
+    raw_varint(static_cast<uint64_t>(field) << 3 | static_cast<uint64_t>(type));
+  }
   void raw_varint(uint64_t value) {
     for (; value >= 128; value >>= 7) bytes_.push_back(static_cast<char>(value | 128));
     bytes_.push_back(static_cast<char>(value));
