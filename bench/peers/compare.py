@@ -124,10 +124,13 @@ def main():
           f"{given.runs} rounds")
     for name in dict.fromkeys(given.skip):
         print(f"skipped: {name}")
+    for peer in compared:
+        peer.prepare(work, folder)
     runs = {p.name: [] for p in compared}
     for i in range(given.runs):
         for peer in compared:
-            read_through(pathlib.Path(work.folder if peer.name.startswith(("pytorch", "torch")) else work.file))
+            for path in peer.reads(work):
+                read_through(pathlib.Path(path))
             try:
                 run = peer.run(work, folder)
             except peers.Failed as failure:

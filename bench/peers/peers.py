@@ -101,12 +101,21 @@ class PythonPeer:
     def __init__(self, name, script, *flags):
         self.name, self.script, self.flags = name, script, flags
 
-    def run(self, work, folder):
-        work_file, report_file = folder / "work.json", folder / f"{self.name}.json"
-        picture = folder / f"{self.name}.png"
+    def prepare(self, work, folder):
+        """What its users have done once before the picture; not timed."""
+
+    def reads(self, work):
+        """The files and folders that a run reads weights from."""
+        return [work.folder]
+
+    def command(self, work, folder):
+        work_file = folder / "work.json"
         work_file.write_text(json.dumps(dataclasses.asdict(work)))
-        command = [sys.executable, "-W", "ignore", str(HERE / self.script), "--work", str(work_file),
-                   "--report", str(report_file), "--picture", str(picture), *self.flags]
+        return [sys.executable, "-W", "ignore", str(HERE / self.script), "--work", str(work_file), *self.flags]
+
+    def run(self, work, folder):
+        report_file, picture = folder / f"{self.name}.json", folder / f"{self.name}.png"
+        command = [*self.command(work, folder), "--report", str(report_file), "--picture", str(picture)]
         before = os.getloadavg()[0]
         begin, wall, cpu, memory = execute(command, work.threads, folder / f"{self.name}.log")
         report = json.loads(report_file.read_text())
@@ -116,6 +125,27 @@ class PythonPeer:
                    (before, os.getloadavg()[0]))
 
 
+class SdCpp(PythonPeer):
+    """Reads the single file."""
+
+    def reads(self, work):
+        return [work.file]
+
+
+class OpenVino(PythonPeer):
+    """Converts the checkpoint to its own files once for each size of a picture."""
+
+    def __init__(self, name, models):
+        super().__init__(name, "openvino_peer.py", "--models", str(models))
+        self.models = models
+
+    def reads(self, work):
+        return [self.models / str(work.size)]
+
+    def prepare(self, work, folder):
+        execute([*self.command(work, folder), "--prepare"], work.threads, folder / f"{self.name}-prepare.log")
+
+
 class Sinopia:
     """The command line program; when its first step begins is seen from its progress lines."""
 
@@ -123,6 +153,12 @@ class Sinopia:
 
     def __init__(self, binary, *flags):
         self.binary, self.flags = binary, flags
+
+    def reads(self, work):
+        return [work.file]
+
+    def prepare(self, work, folder):
+        """Nothing: it reads the checkpoint as it is."""
 
     def run(self, work, folder):
         report_file, picture = folder / "sinopia.json", folder / "sinopia.png"
@@ -153,7 +189,8 @@ def all_peers(binary):
         PythonPeer("pytorch", "diffusers_peer.py"),
         PythonPeer("pytorch-channels-last", "diffusers_peer.py", "--channels-last"),
         PythonPeer("torch-compile", "diffusers_peer.py", "--channels-last", "--compile"),
-        PythonPeer("stable-diffusion.cpp", "sdcpp_peer.py"),
-        PythonPeer("stable-diffusion.cpp-flash", "sdcpp_peer.py", "--flash"),
+        OpenVino("openvino", ROOT / "build/peers/openvino"),
+        SdCpp("stable-diffusion.cpp", "sdcpp_peer.py"),
+        SdCpp("stable-diffusion.cpp-flash", "sdcpp_peer.py", "--flash"),
         Sinopia(binary),
     ]
