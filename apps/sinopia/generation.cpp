@@ -10,6 +10,7 @@
 #include "output_name.h"
 #include "progress.h"
 #include "sinopia/backend/conv2d_method.h"
+#include "sinopia/backend/matmul_precision.h"
 #include "sinopia/base/log.h"
 #include "sinopia/base/threads.h"
 #include "sinopia/io/file.h"
@@ -79,6 +80,13 @@ void add_job_options(CLI::App& app, GenerationJob& job) {
       },
       "how 3x3 convolutions are computed: direct (every product), winograd2, winograd4 (fewer), auto "
       "(fastest)");
+  add_choice(
+      app, "--matmul-precision", {kMatmulPrecisionNames.begin(), kMatmulPrecisionNames.end()},
+      [](const std::string& name) {
+        const auto at = std::find(kMatmulPrecisionNames.begin(), kMatmulPrecisionNames.end(), name);
+        set_matmul_precision(static_cast<MatmulPrecision>(at - kMatmulPrecisionNames.begin()));
+      },
+      "how linear layers and 1x1 convolutions multiply: f32, bf16 (faster where the processor has it)");
   app.add_option("--latent", job.latent,
                  "write what was decoded as the tensor 'latent' [N,H,W,C], .safetensors")
       ->type_name("FILE");

@@ -196,6 +196,27 @@ TEST(Generate, ComputesConvolutionsAsAsked) {
   EXPECT_NE(slurp(folder / "direct.safetensors"), slurp(folder / "winograd4.safetensors"));
 }
 
+TEST(Generate, RoundsProductsOrSaysWhatThatNeeds) {
+  const TemporaryFolder folder;
+  const Outcome plain = run(generate(folder / "f32.png", {"--json", "-", "--matmul-precision", "f32"}));
+  expect_success(plain);
+  EXPECT_EQ(nlohmann::json::parse(plain.out)["matmuls"],
+            (nlohmann::json{{"precision", "f32"}, {"rounded", 0}}));
+  const Outcome outcome = run(generate(folder / "bf16.png", {"--json", "-", "--matmul-precision", "bf16"}));
+  if (outcome.code == 0) {
+    const auto report = nlohmann::json::parse(outcome.out)["matmuls"];
+    EXPECT_EQ(report["precision"], "bf16");
+    EXPECT_GT(report["rounded"], 0);
+    return;
+  }
+  EXPECT_EQ(outcome.code, 1);
+  EXPECT_THAT(outcome.err, HasSubstr("bf16 needs "));
+  EXPECT_THAT(outcome.err, HasSubstr("use f32"));
+  // Before anything is read.
+  const Outcome no_model = run({"generate", "-m", folder / "none.safetensors", "--matmul-precision", "bf16"});
+  EXPECT_EQ(no_model.err, outcome.err);
+}
+
 TEST(Generate, ShowsProgressAndPreviews) {
   const TemporaryFolder folder;
   const Outcome outcome = run(generate(folder / "a.png", {"--preview", "2"}));
