@@ -86,7 +86,8 @@ void add_job_options(CLI::App& app, GenerationJob& job) {
         const auto at = std::find(kMatmulPrecisionNames.begin(), kMatmulPrecisionNames.end(), name);
         set_matmul_precision(static_cast<MatmulPrecision>(at - kMatmulPrecisionNames.begin()));
       },
-      "how linear layers and 1x1 convolutions multiply: f32, bf16 (faster where the processor has it)");
+      "how linear layers multiply: f32, or rounded where the processor has it: bf16 (1x1 convolutions too), "
+      "int8");
   app.add_option("--latent", job.latent,
                  "write what was decoded as the tensor 'latent' [N,H,W,C], .safetensors")
       ->type_name("FILE");

@@ -14,10 +14,9 @@ std::atomic<int64_t> rounded{0};
 }  // namespace
 
 void set_matmul_precision(MatmulPrecision precision) {
-  if (precision == MatmulPrecision::BF16) {
-    const std::string_view missing = onednn_bf16_needs();
-    SINOPIA_CHECK(missing.empty(), Unsupported, "[matmul_precision] bf16 needs {}; use f32", missing);
-  }
+  const std::string_view missing = onednn_needs(precision);
+  SINOPIA_CHECK(missing.empty(), Unsupported, "[matmul_precision] {} needs {}; use f32",
+                kMatmulPrecisionNames[static_cast<size_t>(precision)], missing);
   chosen_precision = precision;
 }
 

@@ -21,15 +21,15 @@ std::vector<DType> held_types() {
     EXPECT_EQ(error.kind(), ErrorKind::Unsupported);
     return {};
   }
-  std::vector<DType> types{DType::F32};
-  if (onednn_bf16_needs().empty()) types.push_back(DType::BF16);
+  std::vector<DType> types{DType::F32, DType::I8};
+  if (onednn_needs(MatmulPrecision::BF16).empty()) types.push_back(DType::BF16);
   return types;
 }
 
 class RoundedProduct : public ::testing::Test {
  protected:
   void SetUp() override {
-    if (held_.empty()) GTEST_SKIP() << onednn_bf16_needs();
+    if (held_.empty()) GTEST_SKIP() << onednn_needs(MatmulPrecision::BF16);
   }
   const std::vector<DType> held_ = held_types();
 };
@@ -81,19 +81,53 @@ std::vector<Sum> reference(const Factors& f, std::vector<double> (*factor)(const
   return y;
 }
 
-// Products of bfloat16 are exact in f32, so that only the sums differ from those of the rounded factors; and
-// each factor, rounded to 8 significant bits, is off by 2^-8 of itself at most.
+float w_steps() { return onednn_needs(MatmulPrecision::Int8).empty() ? 127 : 63; }
+
+/// Half a step of each row of [rows,K].
+std::vector<double> half_steps(const std::vector<double>& x, int64_t rows, double steps) {
+  const auto K = static_cast<int64_t>(x.size()) / rows;
+  std::vector<double> out(rows);
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t k = 0; k < K; ++k) out[r] = std::max(out[r], std::abs(x[r * K + k]) / (2 * steps));
+  }
+  return out;
+}
+
+/// How far rounding the factors may take each sum. Of bfloat16, a factor keeps 8 significant bits, and is off
+/// by 2^-8 of itself at most; of steps, by half a step.
+std::vector<double> rounding_bounds(const Factors& f, const std::vector<Sum>& exact, DType held) {
+  std::vector<double> out;
+  if (held != DType::I8) {
+    for (const Sum& sum : exact) out.push_back((0x1p-7 + 0x1p-16) * sum.magnitude);
+    return out;
+  }
+  const int64_t M = f.x.dim(0), N = f.w.dim(0), K = f.w.dim(1);
+  const auto xs = doubles(f.x), ws = doubles(f.w);
+  const auto x_half = half_steps(xs, M, 127), w_half = half_steps(ws, N, w_steps());
+  for (int64_t m = 0; m < M; ++m) {
+    for (int64_t n = 0; n < N; ++n) {
+      double sum = 0;
+      for (int64_t k = 0; k < K; ++k)
+        sum += std::abs(xs[m * K + k]) * w_half[n] + (std::abs(ws[n * K + k]) + w_half[n]) * x_half[m];
+      out.push_back(sum * (1 + 1e-5));  // steps are rounded to f32 before they are counted
+    }
+  }
+  return out;
+}
+
 void check(const Factors& f, DType held) {
   SCOPED_TRACE(fmt::format("x {} w {} {} held in {}, activation {}", to_string(f.x.shape()),
                            to_string(f.w.shape()), to_string(f.w.dtype()), to_string(held),
                            static_cast<int>(f.activation)));
   const Tensor y = run_rounded(f, held);
-  expect_products_near(y, reference(f, rounded_doubles), f.activation);
+  // Products of bfloat16 are exact in f32, so that only the sums differ from those of the rounded factors.
+  if (held != DType::I8) expect_products_near(y, reference(f, rounded_doubles), f.activation);
   const auto exact = reference(f, doubles);
-  constexpr double kRounding = 0x1p-7 + 0x1p-16 + 4e-7, kSteepest = 1.2;
+  const auto bounds = rounding_bounds(f, exact, held);
+  constexpr double kSteepest = 1.2;
   for (int64_t i = 0; i < y.numel(); ++i) {
     const double value = reference_activation(f.activation, exact[i].value);
-    ASSERT_NEAR(y.data<float>()[i], value, kSteepest * kRounding * exact[i].magnitude) << i;
+    ASSERT_NEAR(y.data<float>()[i], value, kSteepest * (bounds[i] + 4e-7 * exact[i].magnitude)) << i;
   }
 }
 
@@ -150,13 +184,44 @@ TEST_F(RoundedProduct, QuantisedWeightsAreRoundedAsWhatTheyStandFor) {
   }
 }
 
-TEST(MatmulPrecision, IsRefusedWhereItCannotBeOrTaken) {
-  const std::string needs(onednn_bf16_needs());
+TEST_F(RoundedProduct, SumsOfWholeStepsAreExact) {
+  Random random(6);
+  Tensor x = Tensor::empty({70, 900}), w = Tensor::empty({90, 900});
+  for (Tensor* t : {&x, &w}) {
+    for (int64_t i = 0; i < t->numel(); ++i) t->data<float>()[i] = random.integer(0, 3) ? 2.5f : -2.5f;
+  }
+  const Factors f{x, w, {}, {}};
+  for (DType held : held_)
+    expect_products_near(run_rounded(f, held), reference(f, doubles), Activation::None);
+}
+
+TEST_F(RoundedProduct, WhatIsNotFiniteStaysSo) {
+  Random random(7);
+  Factors f{random.normal({20, 45}), random.normal({30, 45}), {}, {}};
+  f.x.data<float>()[3 * 45 + 44] = INFINITY;
+  f.x.data<float>()[5 * 45] = NAN;
+  std::fill_n(f.x.data<float>() + 7 * 45, 45, 0.0f);
+  for (DType held : held_) {
+    const Tensor y = run_rounded(f, held);
+    for (int64_t i = 0; i < y.numel(); ++i) {
+      const int64_t row = i / 30;
+      EXPECT_EQ(std::isfinite(y.data<float>()[i]), row != 3 && row != 5) << i;
+      if (row == 7) {
+        EXPECT_EQ(y.data<float>()[i], 0);
+      }
+    }
+  }
+}
+
+class OfferedPrecision : public ::testing::TestWithParam<MatmulPrecision> {};
+
+TEST_P(OfferedPrecision, IsTakenOrSaysWhatItNeeds) {
+  const MatmulPrecision precision = GetParam();
+  const std::string needs(onednn_needs(precision));
   if (!needs.empty()) {
-    EXPECT_THAT(
-        needs, ::testing::AnyOf(::testing::HasSubstr("SINOPIA_ONEDNN"), ::testing::HasSubstr("AVX512-BF16")));
+    EXPECT_THAT(needs, ::testing::AnyOf(::testing::HasSubstr("SINOPIA_ONEDNN"), ::testing::HasSubstr("AMX")));
     try {
-      set_matmul_precision(MatmulPrecision::BF16);
+      set_matmul_precision(precision);
       ADD_FAILURE() << "was taken";
     } catch (const Error& error) {
       EXPECT_EQ(error.kind(), ErrorKind::Unsupported);
@@ -165,6 +230,7 @@ TEST(MatmulPrecision, IsRefusedWhereItCannotBeOrTaken) {
     EXPECT_EQ(matmul_precision(), MatmulPrecision::F32);
     return;
   }
+  const DType held = precision == MatmulPrecision::BF16 ? DType::BF16 : DType::I8;
   Random random(5);
   const Factors f{random.normal({64, 128}), random.normal({96, 128}), {}, {}};
   const auto linear = [&] {
@@ -175,11 +241,14 @@ TEST(MatmulPrecision, IsRefusedWhereItCannotBeOrTaken) {
   const int64_t before = rounded_matmuls();
   linear();
   EXPECT_EQ(rounded_matmuls(), before);
-  set_matmul_precision(MatmulPrecision::BF16);
-  EXPECT_EQ(linear(), run_rounded(f, DType::BF16).to_vector<float>());
+  set_matmul_precision(precision);
+  EXPECT_EQ(linear(), run_rounded(f, held).to_vector<float>());
   set_matmul_precision(MatmulPrecision::F32);
   EXPECT_EQ(rounded_matmuls(), before + 1);
 }
+
+INSTANTIATE_TEST_SUITE_P(All, OfferedPrecision,
+                         ::testing::Values(MatmulPrecision::BF16, MatmulPrecision::Int8));
 
 }  // namespace
 }  // namespace sinopia

@@ -202,19 +202,23 @@ TEST(Generate, RoundsProductsOrSaysWhatThatNeeds) {
   expect_success(plain);
   EXPECT_EQ(nlohmann::json::parse(plain.out)["matmuls"],
             (nlohmann::json{{"precision", "f32"}, {"rounded", 0}}));
-  const Outcome outcome = run(generate(folder / "bf16.png", {"--json", "-", "--matmul-precision", "bf16"}));
-  if (outcome.code == 0) {
-    const auto report = nlohmann::json::parse(outcome.out)["matmuls"];
-    EXPECT_EQ(report["precision"], "bf16");
-    EXPECT_GT(report["rounded"], 0);
-    return;
+  for (const std::string precision : {"bf16", "int8"}) {
+    const Outcome outcome =
+        run(generate(folder / (precision + ".png"), {"--json", "-", "--matmul-precision", precision}));
+    if (outcome.code == 0) {
+      const auto report = nlohmann::json::parse(outcome.out)["matmuls"];
+      EXPECT_EQ(report["precision"], precision);
+      EXPECT_GT(report["rounded"], 0);
+      continue;
+    }
+    EXPECT_EQ(outcome.code, 1);
+    EXPECT_THAT(outcome.err, HasSubstr(precision + " needs "));
+    EXPECT_THAT(outcome.err, HasSubstr("use f32"));
+    // Before anything is read.
+    const Outcome no_model =
+        run({"generate", "-m", folder / "none.safetensors", "--matmul-precision", precision});
+    EXPECT_EQ(no_model.err, outcome.err);
   }
-  EXPECT_EQ(outcome.code, 1);
-  EXPECT_THAT(outcome.err, HasSubstr("bf16 needs "));
-  EXPECT_THAT(outcome.err, HasSubstr("use f32"));
-  // Before anything is read.
-  const Outcome no_model = run({"generate", "-m", folder / "none.safetensors", "--matmul-precision", "bf16"});
-  EXPECT_EQ(no_model.err, outcome.err);
 }
 
 TEST(Generate, ShowsProgressAndPreviews) {

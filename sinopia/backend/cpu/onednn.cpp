@@ -14,6 +14,7 @@ namespace {
 
 using Dims = dnnl::memory::dims;
 using Tag = dnnl::memory::format_tag;
+using Type = dnnl::memory::data_type;
 using Layout = dnnl::memory::desc;
 
 /// Our threads are the only ones: within this scope oneDNN, for whom OpenMP counts them, has one.
@@ -50,10 +51,20 @@ dnnl::matmul::primitive_desc describe(const dnnl::engine& engine, const Layout& 
 #endif
 }
 
+Type type_of(DType dtype) {
+  return dtype == DType::BF16 ? Type::bf16 : dtype == DType::I8 ? Type::s8 : Type::f32;
+}
+
+bool has(dnnl::cpu_isa asked) {  // each is the bits of what it includes
+  const auto bits = static_cast<unsigned>(asked);
+  return (static_cast<unsigned>(dnnl::get_effective_cpu_isa()) & bits) == bits;
+}
+
 class Product {
  public:
   Product(DType dtype, const void* w, int64_t N, int64_t K, int64_t rows, int64_t y_step)
-      : type_(dtype == DType::BF16 ? dnnl::memory::data_type::bf16 : dnnl::memory::data_type::f32),
+      : type_(type_of(dtype)),
+        sum_(dtype == DType::I8 ? Type::s32 : Type::f32),
         N_(N),
         K_(K),
         rows_(rows),
@@ -67,7 +78,7 @@ class Product {
     stream.wait();
   }
 
-  void run(const void* x, int64_t M, float* y) const {
+  void run(const void* x, int64_t M, void* y) const {
     if (M == rows_) return run(description_, primitive_, x, M, y);
     const auto description = describe(engine_, x_layout(M), weights_.get_desc(), y_layout(M));
     run(description, dnnl::matmul(description), x, M, y);
@@ -75,10 +86,10 @@ class Product {
 
  private:
   Layout x_layout(int64_t M) const { return {Dims{M, K_}, type_, Tag::ab}; }
-  Layout y_layout(int64_t M) const { return {Dims{M, N_}, dnnl::memory::data_type::f32, Dims{y_step_, 1}}; }
+  Layout y_layout(int64_t M) const { return {Dims{M, N_}, sum_, Dims{y_step_, 1}}; }
 
   void run(const dnnl::matmul::primitive_desc& description, const dnnl::matmul& primitive, const void* x,
-           int64_t M, float* y) const {
+           int64_t M, void* y) const {
     const Layout scratch = description.scratchpad_desc();
     dnnl::stream stream(engine_);
     primitive.execute(stream, {{DNNL_ARG_SRC, {x_layout(M), engine_, const_cast<void*>(x)}},
@@ -90,7 +101,7 @@ class Product {
   }
 
   dnnl::engine engine_{dnnl::engine::kind::cpu, 0};
-  dnnl::memory::data_type type_;
+  Type type_, sum_;
   int64_t N_, K_, rows_, y_step_;
   dnnl::matmul::primitive_desc description_;
   dnnl::matmul primitive_;
@@ -99,15 +110,18 @@ class Product {
 
 }  // namespace
 
-std::string_view onednn_bf16_needs() {
-  const auto has = static_cast<unsigned>(dnnl::get_effective_cpu_isa());
-  const auto asked = static_cast<unsigned>(dnnl::cpu_isa::avx512_core_bf16);
-  return (has & asked) == asked ? "" : "a processor with AVX512-BF16 or AMX, which this one is not";
+std::string_view onednn_needs(MatmulPrecision precision) {
+  using Isa = dnnl::cpu_isa;
+  if (precision == MatmulPrecision::BF16 && !has(Isa::avx512_core_bf16))
+    return "a processor with AVX512-BF16 or AMX, which this one is not";
+  if (precision == MatmulPrecision::Int8 && !has(Isa::avx512_core_vnni) && !has(Isa::avx2_vnni))
+    return "a processor with VNNI or AMX, which this one is not";
+  return "";
 }
 
 WeightProduct onednn_product(DType dtype, const void* w, int64_t N, int64_t K, int64_t rows, int64_t y_step) {
   const auto product = checked([&] { return std::make_shared<const Product>(dtype, w, N, K, rows, y_step); });
-  return [product](const void* x, int64_t M, float* y) { checked([&] { product->run(x, M, y); }); };
+  return [product](const void* x, int64_t M, void* y) { checked([&] { product->run(x, M, y); }); };
 }
 
 }  // namespace sinopia

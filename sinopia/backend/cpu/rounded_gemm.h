@@ -9,8 +9,9 @@ namespace sinopia {
 /// (matmul_precision.h).
 void gemm_of_weights(const Tensor& x, const Tensor& w, const GemmProblem& problem);
 
-/// The same with x and w rounded to bfloat16, then multiplied as bfloat16, or as `held` F32: the same numbers
-/// but for the order of the sums, on any machine for which oneDNN was built.
-void rounded_gemm(const Tensor& x, const Tensor& w, const GemmProblem& problem, DType held = DType::BF16);
+/// The same with x and w rounded as their rows are held: as BF16, as I8 (matmul_precision.h), or to bfloat16
+/// but held in F32, which gives the same numbers but for the order of the sums. F32 and I8 work on any
+/// machine; where I8 is not offered, weights are rounded to half as many steps.
+void rounded_gemm(const Tensor& x, const Tensor& w, const GemmProblem& problem, DType held);
 
 }  // namespace sinopia

@@ -4,7 +4,9 @@
 
 namespace sinopia {
 
-std::string_view onednn_bf16_needs() { return "a build with oneDNN (cmake -DSINOPIA_ONEDNN=ON)"; }
+std::string_view onednn_needs(MatmulPrecision precision) {
+  return precision == MatmulPrecision::F32 ? "" : "a build with oneDNN (cmake -DSINOPIA_ONEDNN=ON)";
+}
 
 WeightProduct onednn_product(DType, const void*, int64_t, int64_t, int64_t, int64_t) {
   fail(ErrorKind::Unsupported, "[onednn] this build has no oneDNN");
