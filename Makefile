@@ -9,7 +9,7 @@ empty :=
 space := $(empty) $(empty)
 BUILD = cmake --preset $(1) $(2) > /dev/null && cmake --build --preset $(1)
 
-.PHONY: all build test asan demo bench bench-peers count-instructions format check-format check-layers fuzz golden clean
+.PHONY: all build test asan aarch64 demo bench bench-peers count-instructions format check-format check-layers fuzz golden clean
 
 all: build
 
@@ -27,6 +27,14 @@ asan:
 	@cmake --preset asan > /dev/null
 	@cmake --build --preset asan --target $(addprefix test_,$(PARSERS))
 	@ctest --preset asan -j 2 -L '^($(subst $(space),|,$(PARSERS)))$$'
+
+# Cross compiles for 64-bit ARM and runs the tests of the kernels, and of what is built on them, under qemu.
+EMULATED = base tensor backend ops nn io text diffusion models
+aarch64:
+	@scripts/setup --aarch64
+	@cmake --preset aarch64 > /dev/null
+	@cmake --build --preset aarch64 --target $(addprefix test_,$(EMULATED))
+	@ctest --preset aarch64 -j 2 -L '^($(subst $(space),|,$(EMULATED)))$$'
 
 # Set-up, build, a picture. Without MODEL=FILE it is made by a small model with random weights, and is noise.
 demo: build

@@ -1,6 +1,7 @@
 #include "generation.h"
 
 #include <algorithm>
+#include <array>
 #include <cstdio>
 #include <vector>
 
@@ -10,6 +11,7 @@
 #include "output_name.h"
 #include "progress.h"
 #include "sinopia/backend/conv2d_method.h"
+#include "sinopia/backend/matmul_precision.h"
 #include "sinopia/base/log.h"
 #include "sinopia/base/threads.h"
 #include "sinopia/io/file.h"
@@ -35,6 +37,19 @@ void check_output(const GenerationJob& job) {
         fmt::format("--output: expected a name ending in .png, .jpg, .jpeg or .webp, got '{}'", job.output));
   }
   const AtomicFile writable(file);  // never committed
+}
+
+/// One of an enumeration's values, by their names in its order, for the whole process.
+template <class Value, size_t kCount>
+void add_process_choice(CLI::App& app, const std::string& flag,
+                        const std::array<std::string_view, kCount>& names, void (*set)(Value),
+                        const std::string& help) {
+  add_choice(
+      app, flag, {names.begin(), names.end()},
+      [&names, set](const std::string& name) {
+        set(static_cast<Value>(std::find(names.begin(), names.end(), name) - names.begin()));
+      },
+      help);
 }
 
 }  // namespace
@@ -71,14 +86,13 @@ void add_job_options(CLI::App& app, GenerationJob& job) {
       ->type_name("SIZE");
   add_integer(app, "--preview", request.preview_interval, 0, 1000, "write FILE_preview every N steps");
   add_integer(app, "-t,--threads", job.threads, 1, 1024, "threads (all cores)");
-  add_choice(
-      app, "--conv-method", {kConv2dMethodNames.begin(), kConv2dMethodNames.end()},
-      [](const std::string& name) {
-        const auto at = std::find(kConv2dMethodNames.begin(), kConv2dMethodNames.end(), name);
-        set_conv2d_method(static_cast<Conv2dMethod>(at - kConv2dMethodNames.begin()));
-      },
-      "how 3x3 convolutions are computed: direct (every product), winograd2, winograd4 (fewer), auto "
-      "(fastest)");
+  add_process_choice(
+      app, "--conv-method", kConv2dMethodNames, set_conv2d_method,
+      "how 3x3 convolutions are computed: direct (every product), winograd2, winograd4 (fewer), "
+      "auto (fastest)");
+  add_process_choice(app, "--matmul-precision", kMatmulPrecisionNames, set_matmul_precision,
+                     "how linear layers multiply: f32, or rounded where the processor has it: bf16 (1x1 "
+                     "convolutions too), int8");
   app.add_option("--latent", job.latent,
                  "write what was decoded as the tensor 'latent' [N,H,W,C], .safetensors")
       ->type_name("FILE");

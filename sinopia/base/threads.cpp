@@ -22,6 +22,8 @@ thread_local bool inside_parallel = false;
 void pause_core() {
 #if defined(__x86_64__) || defined(__i386__)
   __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("isb");  // waits about as long; "yield" does nothing on most cores
 #else
   std::this_thread::yield();
 #endif

@@ -297,7 +297,7 @@ class Machine {
 
   void push_long(std::string_view digits) {
     if (digits.size() > 8) return push(make(Kind::Inert));
-    uint64_t value = !digits.empty() && digits.back() < 0 ? ~uint64_t{0} : 0;
+    uint64_t value = !digits.empty() && static_cast<int8_t>(digits.back()) < 0 ? ~uint64_t{0} : 0;
     for (size_t i = digits.size(); i-- > 0;) value = value << 8 | static_cast<uint8_t>(digits[i]);
     push_integer(static_cast<int64_t>(value));
   }

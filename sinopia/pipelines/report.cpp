@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "sinopia/backend/conv2d_method.h"
+#include "sinopia/backend/matmul_precision.h"
 #include "sinopia/base/threads.h"
 #include "sinopia/pipelines/metadata.h"
 
@@ -67,6 +68,8 @@ std::string report_json(const GenerationRequest& request, const GenerationResult
                             {"direct", convolutions.direct},
                             {"winograd2", convolutions.winograd2},
                             {"winograd4", convolutions.winograd4}};
+  report["matmuls"] = {{"precision", kMatmulPrecisionNames[static_cast<size_t>(matmul_precision())]},
+                       {"rounded", rounded_matmuls()}};
   report["savings"] = savings_json(request.savings);
   report["evaluations"] = {{"texts", result.evaluations.texts}, {"cached", result.evaluations.cached}};
   report["images"] = images;

@@ -196,6 +196,31 @@ TEST(Generate, ComputesConvolutionsAsAsked) {
   EXPECT_NE(slurp(folder / "direct.safetensors"), slurp(folder / "winograd4.safetensors"));
 }
 
+TEST(Generate, RoundsProductsOrSaysWhatThatNeeds) {
+  const TemporaryFolder folder;
+  const Outcome plain = run(generate(folder / "f32.png", {"--json", "-", "--matmul-precision", "f32"}));
+  expect_success(plain);
+  EXPECT_EQ(nlohmann::json::parse(plain.out)["matmuls"],
+            (nlohmann::json{{"precision", "f32"}, {"rounded", 0}}));
+  for (const std::string precision : {"bf16", "int8"}) {
+    const Outcome outcome =
+        run(generate(folder / (precision + ".png"), {"--json", "-", "--matmul-precision", precision}));
+    if (outcome.code == 0) {
+      const auto report = nlohmann::json::parse(outcome.out)["matmuls"];
+      EXPECT_EQ(report["precision"], precision);
+      EXPECT_GT(report["rounded"], 0);
+      continue;
+    }
+    EXPECT_EQ(outcome.code, 1);
+    EXPECT_THAT(outcome.err, HasSubstr(precision + " needs "));
+    EXPECT_THAT(outcome.err, HasSubstr("use f32"));
+    // Before anything is read.
+    const Outcome no_model =
+        run({"generate", "-m", folder / "none.safetensors", "--matmul-precision", precision});
+    EXPECT_EQ(no_model.err, outcome.err);
+  }
+}
+
 TEST(Generate, ShowsProgressAndPreviews) {
   const TemporaryFolder folder;
   const Outcome outcome = run(generate(folder / "a.png", {"--preview", "2"}));

@@ -73,6 +73,7 @@ TEST(Usage, NamesWhatIsUnknown) {
   expect_usage_error({"generate", "-m", kModel, "--rng", "dice"}, "cuda");
   expect_usage_error({"generate", "-m", kModel, "--emphasis", "loud"}, "no-norm");
   expect_usage_error({"generate", "-m", kModel, "--vae-tiling", "maybe"}, "auto");
+  expect_usage_error({"generate", "-m", kModel, "--matmul-precision", "fp8"}, "bf16");
   expect_usage_error({"generate", "-m", kModel, "-W", "100"}, "multiple of 8");
   expect_usage_error({"generate", "-m", kModel, "--mask", "m.png"}, "--init-img");
   expect_usage_error({"generate", "-m", kModel, "--guidance-interval", "0.8:0.2"}, "from <= to");

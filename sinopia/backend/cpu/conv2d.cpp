@@ -4,6 +4,7 @@
 #include "sinopia/backend/cpu/cast.h"
 #include "sinopia/backend/cpu/conv2d_few_channels.h"
 #include "sinopia/backend/cpu/cpu_kernels.h"
+#include "sinopia/backend/cpu/rounded_gemm.h"
 #include "sinopia/backend/cpu/winograd.h"
 
 namespace sinopia {
@@ -64,7 +65,7 @@ void CpuKernels::conv2d(const Tensor& x, const Tensor& w, const Tensor& bias, co
     permute(w, axes, by_pixel);
     p.w = by_pixel.raw();
   }
-  gemm(p);
+  gemm_of_weights(x, w, p);
 }
 
 }  // namespace sinopia

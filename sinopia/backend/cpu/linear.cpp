@@ -1,6 +1,6 @@
 #include "sinopia/backend/cpu/cast.h"
 #include "sinopia/backend/cpu/cpu_kernels.h"
-#include "sinopia/backend/cpu/gemm.h"
+#include "sinopia/backend/cpu/rounded_gemm.h"
 
 namespace sinopia {
 
@@ -18,7 +18,7 @@ void CpuKernels::linear(const Tensor& x, const Tensor& w, const Tensor& bias, co
   p.add = add ? add.data<float>() : nullptr;
   p.activation = activation;
   p.y = y.data<float>();
-  gemm(p);
+  gemm_of_weights(x, w, p);
 }
 
 }  // namespace sinopia
