@@ -7,7 +7,7 @@ import re
 from PIL import Image
 
 import pictures
-from picture import Picture, unique
+from picture import Picture, key_of, unique
 
 PACKAGES = ["openclipart-png", "openclipart-svg", "wamerican"]
 SVG = "usr/share/openclipart/svg"
@@ -33,6 +33,8 @@ GENERIC = re.compile(
     r"collection|bullet|button|diagram|connectors?|part|blank|template|text|font|banner|border|frame|pattern|texture|"
     r"background|wallpaper|test|example|sex|nude|naked|nazi|swastika|gun|bomb|submission|library|inkscape|gender|"
     r"flourish|highlight|form|figure|yoga)\b.*)$", re.I)
+# The size is checked before decoding; Pillow's own limit would only warn, or fail.
+Image.MAX_IMAGE_PIXELS = None
 # Larger drawings take seconds each to decode; there are a few dozen.
 MOST_PIXELS = 16_000_000
 # Of one caption, say "smiley", a few pictures are variety and thirty are weight.
@@ -123,7 +125,7 @@ def read(packages):
         alike[caption] += 1
         known = [subject for subject in subjects if subject in words and subject not in caption
                  and not GENERIC.match(subject)]
-        yield Picture(key="clipart_" + re.sub(r"[^a-z0-9]+", "_", path.lower()).strip("_"), set="clipart", name=caption,
+        yield Picture(key=key_of("clipart", path), set="clipart", name=caption,
                       image=image, captions={"en": unique([caption, ", ".join([caption, *known[:3]]),
                                                            f"{caption}, clip art"])},
                       licence="LicenseRef-public-domain", author=creator or "Open Clip Art Library", package=PACKAGES[0],

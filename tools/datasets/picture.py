@@ -1,6 +1,8 @@
 """What every source hands on: one picture with its names, its licence and where it came from."""
 
 import dataclasses
+import hashlib
+import re
 
 from PIL import Image
 
@@ -26,3 +28,9 @@ class Picture:
 def unique(texts):
     """The texts that say something, each once, in order."""
     return list(dict.fromkeys(text for text in texts if text))
+
+
+def key_of(prefix, path):
+    """A key for a file: its path in letters, digits and underscores, and six digits that tell like-spelt paths apart."""
+    stem = re.sub(r"[^a-z0-9]+", "_", path.lower()).strip("_")
+    return f"{prefix}_{stem}_{hashlib.sha256(path.encode()).hexdigest()[:6]}"

@@ -68,7 +68,7 @@ def recolour(image, word):
     lab = colours.to_oklab(pixels[..., :3])
     chroma = np.hypot(lab[..., 1], lab[..., 2])
     hue = np.arctan2(lab[..., 2], lab[..., 1])
-    strong = (pixels[..., 3] > 127) & (chroma > 0.06)
+    strong = (pixels[..., 3] > 127) & (chroma > 0.04)
     if strong.sum() < 0.25 * (pixels[..., 3] > 127).sum():
         return None
     bins = 36

@@ -5,7 +5,7 @@ import re
 from PIL import Image
 
 import pictures
-from picture import Picture, unique
+from picture import Picture, key_of, unique
 
 PACKAGES = ["tuxpaint-stamps-default"]
 FOLDER = "usr/share/tuxpaint/stamps"
@@ -37,6 +37,6 @@ def read(packages):
         captions = {"en": unique([caption])}
         if chinese:
             captions["zh"] = unique([chinese.rstrip("。")])
-        yield Picture(key="stamp_" + re.sub(r"[^a-z0-9]+", "_", path.lower()).strip("_"), set="stamps", name=caption,
+        yield Picture(key=key_of("stamp", path), set="stamps", name=caption,
                       image=image, captions=captions, licence="GPL-2.0-or-later", author="Tux Paint contributors",
                       package=PACKAGES[0], member=f"{FOLDER}/{path}.png", mirror=False)
