@@ -9,7 +9,7 @@ empty :=
 space := $(empty) $(empty)
 BUILD = cmake --preset $(1) $(2) > /dev/null && cmake --build --preset $(1)
 
-.PHONY: all build test asan demo bench bench-peers format check-format check-layers fuzz golden clean
+.PHONY: all build test asan demo bench bench-peers format check-format check-layers fuzz golden test-datasets clean
 
 all: build
 
@@ -61,6 +61,10 @@ fuzz:
 golden:
 	@scripts/setup --bench
 	@tools/golden/run
+
+# The tests of what builds pictures with captions for training; needs no network once its Python packages are there.
+test-datasets:
+	@"$$(tools/datasets/build --python)" -m unittest discover -s tools/datasets/tests
 
 clean:
 	@rm -rf build

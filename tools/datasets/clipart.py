@@ -1,6 +1,7 @@
 """OpenClipart 0.18: drawings that their authors gave to the public domain, where the title says what is seen."""
 
 import collections
+import hashlib
 import html
 import re
 
@@ -40,6 +41,29 @@ MOST_PIXELS = 16_000_000
 # Of one caption, say "smiley", a few pictures are variety and thirty are weight.
 MOST_ALIKE = 6
 LINKED_IMAGE = re.compile(r"<(?:svg:)?image\b[^>]*href=\"(?!data:)[^\"]", re.S)
+# Looked at and found not to show what they say, to be writing or a diagram, or nothing for a training set.
+MISLEADING = set("""
+dead frogs|baby tux|ninja tux|plush tux|tux|tux head|the incredible tux|manager|virus|mascot|chomper|firewall|gateway
+logic functions|model view controller|network cloud|network could|pastas|thin client|user|racked|sim|route|road signs
+parking|panel|ticket|what have you done|roman|jazz|sexy lady|stripper|female|self portrait|faces|base|air|crystal
+fire|splash|blots|splatter|angel|bucket|flower pot|lime half|hacker emblem|left bottom corner tribal|video|mobile|movie
+left top corner tribal|right bottom corner tribal|right top corner tribal|gallows|tree whit fruits|evolution steps
+mortar|projectile|paper side|scale|war drum|elfish girl|hide girl|portrait of a woman|enthusiast|buddy|reunion
+road runner|blazer|dodge neon|cannabis leaf|smoke|hodding donkey|pimp hat|thongs|cross hand drawn|heart tiles|patchwork
+trumpet straight mute|tile orange|food|music theory semi tone|keyboard key|man crystal|wing|addressed envelope with stamp
+dolphin|profile|happy boy|access point|hub|port hub|ports switch|stylized wolf head|compass|stones|double note two|roman
+postage stamp|airbrush|desktop|tower|monitor video|brick|new penguin|out of the box|ink|note|straw tote|outline
+the electronic mail|yellow scroll|parchment paper landscape|parchment paper portrait|thin clients|soviet shuttle
+""".replace("\n", "|").strip("|").split("|"))
+BETTER = {"rpm record": "vinyl record", "rpm records": "vinyl records", "envelop": "envelope", "pan cakes": "pancakes",
+          "grass hopper": "grasshopper", "color tiger": "tiger", "bike": "bicycle", "folder open": "open folder",
+          "pin blue": "blue pin", "pin green": "green pin", "pin yellow": "yellow pin", "pin red": "red pin",
+          "lock open": "open padlock", "magnolia white": "white magnolia", "volley ball": "volleyball",
+          "handball ball": "handball", "football ball": "soccer ball", "mouse scroll": "computer mouse",
+          "phone handset gray": "grey telephone receiver", "slate apple": "slate and an apple",
+          "apple bitten": "bitten apple", "paperback book, black": "black paperback book"}
+# Says how a file came to be, not what it shows.
+LEADING = re.compile(r"^((an?|the|another|etiquette|generic|simple|basic|plain) )+")
 WORD = re.compile(r"[a-z]+(?:'s)?")
 LESSER = {"a", "an", "the", "of", "with", "and", "in", "on", "at", "to", "for", "by"}
 
@@ -68,8 +92,10 @@ def caption_of(title, stem, words):
     text = re.sub(r"\(.*?\)|[\s#]*\d+$|\b\d+\b", " ", text)
     text = " ".join(text.lower().split()).strip(" ,;:!?\"'")
     text = re.sub(r" (clothing|body part)$", "", re.sub(r"^contour (.+)", r"silhouette of a \1", text))
+    text = LEADING.sub("", text)
+    text = BETTER.get(text, text)
     parts = text.replace(",", " ").split()
-    if not parts or len(parts) > 8 or GENERIC.match(text):
+    if not parts or len(parts) > 8 or GENERIC.match(text) or text in MISLEADING:
         return ""
     if not all(WORD.fullmatch(part) and (part in LESSER or (len(part) > 2 and part in words)) for part in parts):
         return ""
@@ -108,6 +134,7 @@ def read(packages):
     words = {word for word in (words_root / WORDS).read_text("utf-8").split() if word == word.lower()}
     root = svg_root / SVG
     alike = collections.Counter()
+    seen = set()
     for svg in sorted(root.rglob("*.svg")):
         path = svg.relative_to(root).with_suffix("").as_posix()
         png = png_root / PNG / f"{path}.png"
@@ -122,6 +149,11 @@ def read(packages):
         image = _drawing(png) if caption and alike[caption] < MOST_ALIKE else None
         if image is None or not shows_something(image):
             continue
+        # The library keeps many a drawing in two folders.
+        digest = hashlib.sha256(image.tobytes()).digest()
+        if digest in seen:
+            continue
+        seen.add(digest)
         alike[caption] += 1
         known = [subject for subject in subjects if subject in words and subject not in caption
                  and not GENERIC.match(subject)]

@@ -137,6 +137,9 @@ class Composer:
         for thing in things:
             self._by_noun.setdefault(thing.noun.singular, []).append(thing)
         self._names = list(self._by_noun)
+        self._colourings = {name: [(thing, colour) for thing in looks for colour in
+                                   ([thing.colour] if thing.colour else []) + thing.recolours]
+                            for name, looks in self._by_noun.items()}
         self._side, self._seed = side, seed
         self.nouns = {thing.noun.singular: thing.noun for thing in things}
 
@@ -153,22 +156,13 @@ class Composer:
 
     def _pick(self, rng, taken, coloured):
         """A thing of a noun not in `taken`, and the colour that it is to have and to be called by, or None."""
-        while True:
-            name = rng.choice(self._names)
-            if name in taken:
-                continue
-            looks = self._by_noun[name]
-            if coloured:
-                choices = [(thing, colour) for thing in looks for colour in
-                           ([thing.colour] if thing.colour else []) + thing.recolours]
-                if not choices:
-                    continue
-                thing, colour = rng.choice(choices)
-            else:
-                thing, colour = rng.choice(looks), None
-                if name in SHAPES:
-                    colour = rng.choice(thing.recolours)
-            return thing, colour
+        names = [name for name in self._names if name not in taken]
+        if coloured:
+            names = [name for name in names if self._colourings[name]] or names
+        name = rng.choice(names)
+        if self._colourings[name] and (coloured or name in SHAPES):
+            return rng.choice(self._colourings[name])
+        return rng.choice(self._by_noun[name]), None
 
     def _entry(self, rng, thing, colour, count):
         keys = [rng.choice(list(thing.pictures)) for _ in range(count)]
