@@ -158,9 +158,12 @@ class Composer:
         """A thing of a noun not in `taken`, and the colour that it is to have and to be called by, or None."""
         names = [name for name in self._names if name not in taken]
         if coloured:
-            names = [name for name in names if self._colourings[name]] or names
+            # By colouring, not by noun: else what comes in one colour, a carrot, would be everywhere.
+            choices = [choice for name in names for choice in self._colourings[name]]
+            if choices:
+                return rng.choice(choices)
         name = rng.choice(names)
-        if self._colourings[name] and (coloured or name in SHAPES):
+        if name in SHAPES:
             return rng.choice(self._colourings[name])
         return rng.choice(self._by_noun[name]), None
 
