@@ -4,6 +4,7 @@ import argparse
 import errno
 import os
 import shutil
+import signal
 import sys
 import time
 
@@ -186,6 +187,8 @@ def refuse_full_disk(options):
 def main(argv=None):
     options = arguments(argv)
     progress = Progress()
+    # Being told to end tidies up as Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         refuse_full_disk(options)
         build(options, progress)
