@@ -9,7 +9,8 @@ empty :=
 space := $(empty) $(empty)
 BUILD = cmake --preset $(1) $(2) > /dev/null && cmake --build --preset $(1)
 
-.PHONY: all build test asan aarch64 demo bench bench-peers count-instructions format check-format check-layers fuzz golden clean
+.PHONY: all build test asan aarch64 demo bench bench-peers count-instructions format check-format check-layers fuzz golden \
+        test-datasets clean
 
 all: build
 
@@ -73,6 +74,10 @@ fuzz:
 golden:
 	@scripts/setup --bench
 	@tools/golden/run
+
+# The tests of what builds pictures with captions for training; needs no network once its Python packages are there.
+test-datasets:
+	@"$$(tools/datasets/build --python)" -m unittest discover -s tools/datasets/tests
 
 clean:
 	@rm -rf build
