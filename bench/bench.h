@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "bench/random_tensor.h"
 #include "sinopia/backend/kernels.h"
 
 namespace sinopia::bench {
@@ -43,8 +44,6 @@ void add_linears(std::vector<Case>& cases);
 void add_attentions(std::vector<Case>& cases);
 void add_memory_bound(std::vector<Case>& cases);
 
-/// Uniform in [-1,1], the same for the same shape.
-Tensor random_tensor(const Shape& shape, DType dtype = DType::F32);
 /// Element i of an f32, f16 or bf16 tensor.
 double element(const Tensor& x, int64_t i);
 

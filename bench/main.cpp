@@ -28,15 +28,6 @@ double now() {
   return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
 }
 
-Tensor random_tensor(const Shape& shape, DType dtype) {
-  std::mt19937 engine(static_cast<unsigned>(shape.numel()));
-  std::vector<float> values(shape.numel());
-  for (float& v : values) v = static_cast<float>(engine() >> 8) * 0x1p-23f - 1;
-  Tensor result = Tensor::empty(shape, dtype);
-  cpu_kernels().convert(Tensor::from(shape, values), result);
-  return result;
-}
-
 double element(const Tensor& x, int64_t i) {
   if (x.dtype() == DType::F16) return to_float(x.data<Half>()[i]);
   if (x.dtype() == DType::BF16) return to_float(x.data<BFloat16>()[i]);

@@ -1,7 +1,6 @@
-// One call of each of a few kernels on small shapes of real models, for callgrind to count: every case is a dump of
-// its own, named after it. Run by bench/instructions/run.
+// One call of each of a few kernels on small shapes of real models, for callgrind to count: every case is a
+// dump of its own, named after it. Run by bench/instructions/run.
 #include <functional>
-#include <random>
 #include <string>
 #include <vector>
 
@@ -9,20 +8,12 @@
 #include <hwy/targets.h>
 #include <valgrind/callgrind.h>
 
+#include "bench/random_tensor.h"
 #include "sinopia/backend/kernels.h"
 #include "sinopia/base/threads.h"
 
 namespace sinopia::bench {
 namespace {
-
-Tensor random_tensor(const Shape& shape, DType dtype = DType::F32) {
-  std::mt19937 engine(static_cast<unsigned>(shape.numel()));
-  std::vector<float> values(shape.numel());
-  for (float& v : values) v = static_cast<float>(engine() >> 8) * 0x1p-23f - 1;
-  Tensor result = Tensor::empty(shape, dtype);
-  cpu_kernels().convert(Tensor::from(shape, values), result);
-  return result;
-}
 
 struct Case {
   std::string name;
@@ -34,8 +25,8 @@ void add_conv2d(std::vector<Case>& cases, const std::string& name, const Shape& 
   const Conv2dOptions options{.stride = stride, .padding = Padding::same(1), .method = method};
   const Tensor x = random_tensor(x_shape), w = random_tensor({outputs, x_shape[3], 3, 3}, dtype);
   const Tensor bias = random_tensor({outputs});
-  Tensor y = Tensor::empty(
-      {x_shape[0], (x_shape[1] - 1) / stride + 1, (x_shape[2] - 1) / stride + 1, outputs});
+  Tensor y =
+      Tensor::empty({x_shape[0], (x_shape[1] - 1) / stride + 1, (x_shape[2] - 1) / stride + 1, outputs});
   cases.push_back(
       {name, [=]() mutable { cpu_kernels().conv2d(x, w, bias, {}, options, Activation::None, y); }});
 }
@@ -48,13 +39,12 @@ void add_linear(std::vector<Case>& cases, const std::string& name, int64_t rows,
   cases.push_back({name, [=]() mutable { cpu_kernels().linear(x, w, bias, {}, Activation::None, y); }});
 }
 
-void add_attention(std::vector<Case>& cases, const std::string& name, int64_t queries, int64_t keys, int heads,
-                   int64_t size) {
+void add_attention(std::vector<Case>& cases, const std::string& name, int64_t queries, int64_t keys,
+                   int heads, int64_t size) {
   const Tensor q = random_tensor({1, queries, heads * size}), k = random_tensor({1, keys, heads * size});
   const Tensor v = random_tensor({1, keys, heads * size});
   Tensor y = Tensor::empty(q.shape());
-  cases.push_back(
-      {name, [=]() mutable { cpu_kernels().attention(q, k, v, {}, {.heads = heads}, y); }});
+  cases.push_back({name, [=]() mutable { cpu_kernels().attention(q, k, v, {}, {.heads = heads}, y); }});
 }
 
 std::vector<Case> all_cases() {
@@ -77,14 +67,14 @@ std::vector<Case> all_cases() {
   Tensor y = Tensor::empty(map.shape());
   cases.push_back({"group norm and SiLU, 1x32x32x320",
                    [=]() mutable { cpu_kernels().group_norm(map, 32, w, b, 1e-5f, Activation::Silu, y); }});
-  cases.push_back({"layer norm, 1024x320",
-                   [=]() mutable { cpu_kernels().layer_norm(map.reshape({1024, 320}), w, b, 1e-5f, y); }});
+  cases.push_back({"layer norm, 1024x320", [=]() mutable {
+                     cpu_kernels().layer_norm(map.reshape({1024, 320}), w, b, 1e-5f, y);
+                   }});
   Tensor half = Tensor::empty({1, 32, 32, 160});
   cases.push_back({"GEGLU, 1024x320", [=]() mutable { cpu_kernels().geglu(map, half); }});
   Tensor twice = Tensor::empty({1, 64, 64, 320});
-  cases.push_back({"nearest upsampling, 1x32x32x320", [=]() mutable {
-                     cpu_kernels().resize(map, ResizeFilter::Nearest, false, twice);
-                   }});
+  cases.push_back({"nearest upsampling, 1x32x32x320",
+                   [=]() mutable { cpu_kernels().resize(map, ResizeFilter::Nearest, false, twice); }});
   return cases;
 }
 

@@ -11,14 +11,15 @@ namespace sinopia::bench {
 namespace {
 
 using Json = nlohmann::json;
+using sinopia::testing::kind_of;
+using sinopia::testing::TemporaryFolder;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
-using sinopia::testing::kind_of;
-using sinopia::testing::TemporaryFolder;
 
 Json row(const std::string& name, double seconds, double flops = 1e9, double peak = 1e11) {
-  return {{"family", "conv"}, {"name", name}, {"flops", flops}, {"peak", peak}, {"seconds", {{"ours", seconds}}}};
+  return {
+      {"family", "conv"}, {"name", name}, {"flops", flops}, {"peak", peak}, {"seconds", {{"ours", seconds}}}};
 }
 
 Json report(std::initializer_list<Json> rows, int threads = 2, double copy = 1e10) {
@@ -41,9 +42,9 @@ std::string line_of(const std::string& text, const std::string& name) {
 }
 
 TEST(Compare, TellsWhatBecameSlower) {
-  const auto [slower, text] = compare_with(
-      report({row("same", 1.05), row("slow", 1.2), row("fast", 0.5), row("new", 3)}),
-      report({row("same", 1), row("slow", 1), row("fast", 1), row("gone", 1)}));
+  const auto [slower, text] =
+      compare_with(report({row("same", 1.05), row("slow", 1.2), row("fast", 0.5), row("new", 3)}),
+                   report({row("same", 1), row("slow", 1), row("fast", 1), row("gone", 1)}));
   EXPECT_EQ(slower, 1);
   EXPECT_THAT(text, HasSubstr("Since commit abc"));
   EXPECT_THAT(line_of(text, "slow"), AllOf(HasSubstr("0.83x"), HasSubstr("SLOWER")));

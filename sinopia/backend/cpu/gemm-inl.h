@@ -42,28 +42,54 @@ HWY_INLINE int64_t TileColumns() { return kTileVectors * static_cast<int64_t>(hn
 inline constexpr int kMaxTileColumns = kTileVectors * HWY_MAX_BYTES / 4;
 
 #if HWY_TARGET != HWY_SCALAR
-using F32x4 = hn::FixedTag<float, 4>;
+/// Four rows of 4 or 8 elements, with the columns of each block of 4 in order: out[i] holds column i of the
+/// first block, and of the second if there is one.
+template <class D, class T>
+HWY_INLINE void LoadColumns(D d, const T* const* rows, int64_t k, hn::Vec<D>* out) {
+  const auto r0 = WidenLoad(d, rows[0] + k), r1 = WidenLoad(d, rows[1] + k);
+  const auto r2 = WidenLoad(d, rows[2] + k), r3 = WidenLoad(d, rows[3] + k);
+  const auto low02 = hn::InterleaveLower(d, r0, r2), low13 = hn::InterleaveLower(d, r1, r3);
+  const auto high02 = hn::InterleaveUpper(d, r0, r2), high13 = hn::InterleaveUpper(d, r1, r3);
+  out[0] = hn::InterleaveLower(d, low02, low13);
+  out[1] = hn::InterleaveUpper(d, low02, low13);
+  out[2] = hn::InterleaveLower(d, high02, high13);
+  out[3] = hn::InterleaveUpper(d, high02, high13);
+}
+
+/// The transposed 4x4 elements at k and column j, or 8x8 where vectors are that long.
+template <class D, class T>
+HWY_INLINE void PackSquare(D d, const T* const* rows, int64_t columns, int64_t k, float* HWY_RESTRICT to) {
+  hn::Vec<D> left[4];
+  LoadColumns(d, rows, k, left);
+  if constexpr (hn::MaxLanes(D()) == 8) {
+    hn::Vec<D> right[4];
+    LoadColumns(d, rows + 4, k, right);
+#pragma GCC unroll 4
+    for (int64_t i = 0; i < 4; ++i) {
+      hn::StoreU(hn::ConcatLowerLower(d, right[i], left[i]), d, to + i * columns);
+      hn::StoreU(hn::ConcatUpperUpper(d, right[i], left[i]), d, to + (i + 4) * columns);
+    }
+  } else {
+#pragma GCC unroll 4
+    for (int64_t i = 0; i < 4; ++i) hn::StoreU(left[i], d, to + i * columns);
+  }
+}
 #endif
 
-/// panel[k, j] = rows[j][k] for k < length, j < columns (a multiple of 4).
+/// panel[k, j] = rows[j][k] for k < length, j < columns (those of a tile).
 template <class T>
 void PackRows(const T* const* rows, int64_t columns, int64_t length, float* HWY_RESTRICT panel) {
   int64_t k = 0;
 #if HWY_TARGET != HWY_SCALAR
-  const F32x4 d;
-  for (; k + 4 <= length; k += 4) {
-    for (int64_t j = 0; j < columns; j += 4) {
-      const auto r0 = WidenLoad(d, rows[j] + k), r1 = WidenLoad(d, rows[j + 1] + k);
-      const auto r2 = WidenLoad(d, rows[j + 2] + k), r3 = WidenLoad(d, rows[j + 3] + k);
-      const auto low02 = hn::InterleaveLower(d, r0, r2), low13 = hn::InterleaveLower(d, r1, r3);
-      const auto high02 = hn::InterleaveUpper(d, r0, r2), high13 = hn::InterleaveUpper(d, r1, r3);
-      float* to = panel + k * columns + j;
-      hn::StoreU(hn::InterleaveLower(d, low02, low13), d, to);
-      hn::StoreU(hn::InterleaveUpper(d, low02, low13), d, to + columns);
-      hn::StoreU(hn::InterleaveLower(d, high02, high13), d, to + 2 * columns);
-      hn::StoreU(hn::InterleaveUpper(d, high02, high13), d, to + 3 * columns);
+  const auto squares = [&](auto d) HWY_ATTR {
+    constexpr int64_t kSide = hn::MaxLanes(d);
+    for (; k + kSide <= length; k += kSide) {
+      for (int64_t j = 0; j < columns; j += kSide)
+        PackSquare(d, rows + j, columns, k, panel + k * columns + j);
     }
-  }
+  };
+  squares(hn::CappedTag<float, 8>());
+  squares(hn::FixedTag<float, 4>());
 #endif
   for (; k < length; ++k) {
     for (int64_t j = 0; j < columns; ++j) panel[k * columns + j] = to_float(rows[j][k]);
