@@ -18,8 +18,9 @@
 namespace sinopia {
 namespace {
 
-constexpr int64_t kQueries = 48;  // one task; a multiple of every tile's rows
-constexpr int64_t kKeys = 128;    // one step of the running softmax; a multiple of every tile's columns
+constexpr int64_t kQueries = 48;  // scores of these stay in the L1 cache; a multiple of every tile's rows
+constexpr int64_t kTaskQueries = 192;  // share a step of keys and values in the L2 cache
+constexpr int64_t kKeys = 128;         // one step of the running softmax; a multiple of every tile's columns
 constexpr int64_t kPackedFloats = 4 << 20;  // keys and values laid out for the tiles at a time
 constexpr float kLowest = std::numeric_limits<float>::lowest();
 
@@ -56,6 +57,14 @@ HWY_INLINE hn::Vec<F32> Exp2(F32 d, hn::Vec<F32> x) {
   return hn::IfThenZeroElse(hn::Lt(x, hn::Set(d, -125.0f)), y);
 }
 
+/// The first `count` floats, and zeros.
+HWY_INLINE hn::Vec<F32> LoadFirst(F32 d, const float* from, int64_t count) {
+  if (count >= static_cast<int64_t>(hn::Lanes(d))) return hn::LoadU(d, from);
+  HWY_ALIGN float part[HWY_MAX_BYTES / 4] = {};
+  std::copy_n(from, count, part);
+  return hn::Load(d, part);
+}
+
 /// The columns of the second product come in panels of two vectors, and one of three or one if they are odd.
 struct ValuePanels {
   explicit ValuePanels(int64_t D)
@@ -78,14 +87,16 @@ void PackKeys(const AttentionProblem& p, const float* k, int64_t key0, const flo
 
 /// Lays out one step of values: [panel][key, panel's columns], zeros past the last column.
 void PackValues(const AttentionProblem& p, const float* v, int64_t key0, float* to) {
+  const F32 d;
   const ValuePanels panels(p.D);
-  const int64_t keys = std::min(kKeys, p.S - key0);
+  const int64_t keys = std::min(kKeys, p.S - key0), stride = p.heads * p.D;
   for (int64_t i = 0; i < panels.vectors; i += panels.width(i)) {
-    const int64_t column = i * panels.lanes, width = panels.width(i) * panels.lanes;
-    const int64_t columns = std::min(width, p.D - column);
-    for (int64_t s = 0; s < keys; ++s, to += width) {
-      std::copy_n(v + (key0 + s) * p.heads * p.D + column, columns, to);
-      std::fill(to + columns, to + width, 0.0f);
+    const int64_t end = i + panels.width(i);
+    for (int64_t s = 0; s < keys; ++s) {
+      for (int64_t j = i; j < end; ++j, to += panels.lanes) {
+        const int64_t column = j * panels.lanes;
+        hn::Store(LoadFirst(d, v + (key0 + s) * stride + column, p.D - column), d, to);
+      }
     }
   }
 }
@@ -112,89 +123,121 @@ HWY_INLINE float SoftmaxStep(float* scores, int64_t keys, const float* bias, flo
     total = hn::Add(total, e);
     hn::Store(e, d, scores + j);
   }
-  const float shrink = maximum > before ? std::exp2(before - maximum) : 1.0f;
+  const bool first = before == kLowest;  // nothing is there yet that could shrink
+  const float shrink = maximum > before && !first ? std::exp2(before - maximum) : 1.0f;
   sum = sum * shrink + hn::GetLane(hn::SumOfLanes(d, total));
   return shrink;
 }
 
-/// All keys for queries [t0, t0 + queries) of one head.
-void AttendBlock(const AttentionProblem& p, int64_t batch, int64_t head, int64_t t0, const float* packed_k,
-                 const float* packed_v) {
+/// What a block of queries has seen so far.
+struct RunningSoftmax {
+  float* q;     // packed tiles of the queries, times the scale
+  float* sums;  // [kQueries, columns]: of the values, weighted
+  float maximum[kQueries], total[kQueries];
+};
+
+/// Lays out queries [t0, t0 + kQueries), the last repeated past the end.
+void Begin(const AttentionProblem& p, const float* q, int64_t t0, int64_t columns, RunningSoftmax& block) {
+  const F32 d;
+  const auto scale = hn::Set(d, p.scale);
+  const int64_t stride = p.heads * p.D, q_size = packed_size<kTileRows>(p.D);
+  for (int64_t r = 0; r < kQueries; ++r) {
+    const float* from = q + std::min(t0 + r, p.T - 1) * stride;
+    float* to = block.q + r / kTileRows * q_size + r % kTileRows * kRun;
+    for (int64_t c = 0; c < p.D; c += kRun, to += kTileRows * kRun)
+      hn::Store(hn::Mul(LoadFirst(d, from + c, p.D - c), scale), d, to);
+    block.maximum[r] = kLowest;
+    block.total[r] = 0;
+  }
+  std::fill_n(block.sums, kQueries * columns, 0.0f);
+}
+
+/// Keys [key0, key0 + keys) for queries [t0, t0 + queries) of one head.
+void AttendStep(const AttentionProblem& p, const float* bias, int64_t t0, int64_t queries, int64_t key0,
+                int64_t keys, const float* packed_k, const float* packed_v, float* scores,
+                RunningSoftmax& block) {
   const F32 d;
   const ValuePanels panels(p.D);
-  const int64_t width = TileColumns(), stride = p.heads * p.D, columns = panels.columns();
-  const int64_t queries = std::min(kQueries, p.T - t0);
+  const int64_t width = TileColumns(), columns = panels.columns();
   const int64_t q_size = packed_size<kTileRows>(p.D);
-  float* scores = thread_scratch(kQueries * (kKeys + columns) + kQueries / kTileRows * q_size);
-  float* sums = scores + kQueries * kKeys;
-  float* q = sums + kQueries * columns;
-
-  float maximum[kQueries], total[kQueries];
-  for (int64_t r = 0; r < kQueries; ++r) {
-    const float* from = p.q + (batch * p.T + std::min(t0 + r, p.T - 1)) * stride + head * p.D;
-    float* to = q + r / kTileRows * q_size + r % kTileRows * kRun;
-    for (int64_t c = 0; c < p.D; ++c) to[c / kRun * kTileRows * kRun + c % kRun] = from[c] * p.scale;
-    maximum[r] = kLowest;
-    total[r] = 0;
-  }
-  std::fill_n(sums, kQueries * columns, 0.0f);
-
-  const int64_t seen = p.causal ? std::min(p.S, t0 + queries) : p.S;
-  for (int64_t key0 = 0; key0 < seen; key0 += kKeys) {
-    const int64_t keys = std::min(kKeys, seen - key0);
-    for (int64_t s = 0; s < keys; s += width) {
-      const float* panel = packed_k + (key0 + s) * p.D;
-      for (int64_t r = 0; r < queries; r += kTileRows)
-        MicroTile<kTileRows, kTileVectors>(packed_rows<kTileRows>(q + r / kTileRows * q_size), p.D, panel,
-                                           scores + r * kKeys + s, kKeys, {});
-    }
-    for (int64_t r = 0; r < queries; ++r) {
-      float* row = scores + r * kKeys;
-      if (p.causal && key0 + keys > t0 + r + 1) {
-        const int64_t first = std::max<int64_t>(0, t0 + r + 1 - key0);
-        std::fill(row + first, row + keys, -std::numeric_limits<float>::infinity());
-      }
-      const float* bias =
-          p.bias ? p.bias + batch * p.bias_batch_step + head * p.bias_head_step + (t0 + r) * p.S + key0
-                 : nullptr;
-      const float shrink = SoftmaxStep(row, keys, bias, maximum[r], total[r]);
-      if (shrink == 1) continue;
-      float* sum = sums + r * columns;
-      for (int64_t c = 0; c < columns; c += panels.lanes)
-        hn::Store(hn::Mul(hn::Load(d, sum + c), hn::Set(d, shrink)), d, sum + c);
-    }
-    const TileEnd add{.accumulate = true};
-    const float* panel = packed_v + key0 * columns;
-    const int64_t packed_keys = std::min(kKeys, p.S - key0);
-    for (int64_t i = 0; i < panels.vectors; i += panels.width(i)) {
-      float* to = sums + i * panels.lanes;
-      const int64_t panel_vectors = panels.width(i);
-      if (panel_vectors == 3) {
-        for (int64_t r = 0; r < queries; r += kWideTileRows)
-          MicroTile<kWideTileRows, 3>(strided_rows(scores + r * kKeys, kKeys), keys, panel, to + r * columns,
-                                      columns, add);
-      } else if (panel_vectors == 2) {
-        for (int64_t r = 0; r < queries; r += kTileRows)
-          MicroTile<kTileRows, 2>(strided_rows(scores + r * kKeys, kKeys), keys, panel, to + r * columns,
-                                  columns, add);
-      } else {
-        for (int64_t r = 0; r < queries; r += kTileRows)
-          MicroTile<kTileRows, 1>(strided_rows(scores + r * kKeys, kKeys), keys, panel, to + r * columns,
-                                  columns, add);
-      }
-      panel += packed_keys * panel_vectors * panels.lanes;
-    }
+  for (int64_t s = 0; s < keys; s += width) {
+    const float* panel = packed_k + (key0 + s) * p.D;
+    for (int64_t r = 0; r < queries; r += kTileRows)
+      MicroTile<kTileRows, kTileVectors>(packed_rows<kTileRows>(block.q + r / kTileRows * q_size), p.D, panel,
+                                         scores + r * kKeys + s, kKeys, {});
   }
   for (int64_t r = 0; r < queries; ++r) {
-    const float scale = total[r] == 0 ? 0 : 1 / total[r];
-    float* y = p.y + (batch * p.T + t0 + r) * stride + head * p.D;
-    for (int64_t c = 0; c < p.D; ++c) y[c] = sums[r * columns + c] * scale;
+    float* row = scores + r * kKeys;
+    if (p.causal && key0 + keys > t0 + r + 1) {
+      const int64_t first = std::max<int64_t>(0, t0 + r + 1 - key0);
+      std::fill(row + first, row + keys, -std::numeric_limits<float>::infinity());
+    }
+    const float shrink = SoftmaxStep(row, keys, bias ? bias + (t0 + r) * p.S + key0 : nullptr,
+                                     block.maximum[r], block.total[r]);
+    if (shrink == 1) continue;
+    float* sum = block.sums + r * columns;
+    for (int64_t c = 0; c < columns; c += panels.lanes)
+      hn::Store(hn::Mul(hn::Load(d, sum + c), hn::Set(d, shrink)), d, sum + c);
+  }
+  const TileEnd add{.accumulate = true};
+  const float* panel = packed_v + key0 * columns;
+  const int64_t packed_keys = std::min(kKeys, p.S - key0);
+  for (int64_t i = 0; i < panels.vectors; i += panels.width(i)) {
+    float* to = block.sums + i * panels.lanes;
+    const int64_t panel_vectors = panels.width(i);
+    if (panel_vectors == 3) {
+      for (int64_t r = 0; r < queries; r += kWideTileRows)
+        MicroTile<kWideTileRows, 3>(strided_rows(scores + r * kKeys, kKeys), keys, panel, to + r * columns,
+                                    columns, add);
+    } else if (panel_vectors == 2) {
+      for (int64_t r = 0; r < queries; r += kTileRows)
+        MicroTile<kTileRows, 2>(strided_rows(scores + r * kKeys, kKeys), keys, panel, to + r * columns,
+                                columns, add);
+    } else {
+      for (int64_t r = 0; r < queries; r += kTileRows)
+        MicroTile<kTileRows, 1>(strided_rows(scores + r * kKeys, kKeys), keys, panel, to + r * columns,
+                                columns, add);
+    }
+    panel += packed_keys * panel_vectors * panels.lanes;
+  }
+}
+
+/// All keys for queries [t0, t0 + queries) of one head, at most kTaskQueries.
+void AttendTask(const AttentionProblem& p, int64_t batch, int64_t head, int64_t t0, int64_t queries,
+                const float* packed_k, const float* packed_v) {
+  constexpr int64_t kBlocks = kTaskQueries / kQueries;
+  const int64_t columns = ValuePanels(p.D).columns(), stride = p.heads * p.D;
+  const int64_t q_size = kQueries / kTileRows * packed_size<kTileRows>(p.D);
+  const int64_t blocks = (queries + kQueries - 1) / kQueries;
+  float* scores = thread_scratch(kQueries * kKeys + blocks * (kQueries * columns + q_size));
+  RunningSoftmax running[kBlocks];
+  for (int64_t i = 0; i < blocks; ++i) {
+    running[i].sums = scores + kQueries * kKeys + i * (kQueries * columns + q_size);
+    running[i].q = running[i].sums + kQueries * columns;
+    Begin(p, p.q + batch * p.T * stride + head * p.D, t0 + i * kQueries, columns, running[i]);
+  }
+  const float* bias = p.bias ? p.bias + batch * p.bias_batch_step + head * p.bias_head_step : nullptr;
+  for (int64_t key0 = 0; key0 < p.S; key0 += kKeys) {
+    for (int64_t i = 0; i < blocks; ++i) {
+      const int64_t first = t0 + i * kQueries, count = std::min(kQueries, t0 + queries - first);
+      const int64_t seen = p.causal ? std::min(p.S, first + count) : p.S;
+      if (key0 < seen)
+        AttendStep(p, bias, first, count, key0, std::min(kKeys, seen - key0), packed_k, packed_v, scores,
+                   running[i]);
+    }
+  }
+  for (int64_t t = 0; t < queries; ++t) {
+    const RunningSoftmax& block = running[t / kQueries];
+    const int64_t r = t % kQueries;
+    const float scale = block.total[r] == 0 ? 0 : 1 / block.total[r];
+    float* y = p.y + (batch * p.T + t0 + t) * stride + head * p.D;
+    for (int64_t c = 0; c < p.D; ++c) y[c] = block.sums[r * columns + c] * scale;
   }
 }
 
 void Attend(const AttentionProblem& p) {
   const int64_t width = TileColumns(), columns = ValuePanels(p.D).columns();
-  const int64_t steps = (p.S + kKeys - 1) / kKeys, blocks = (p.T + kQueries - 1) / kQueries;
+  const int64_t steps = (p.S + kKeys - 1) / kKeys, tasks = (p.T + kTaskQueries - 1) / kTaskQueries;
   const int64_t k_size = (p.S + width - 1) / width * width * p.D, v_size = p.S * columns;
   const int64_t all = p.batch * p.heads;
   const int64_t per_group = std::clamp<int64_t>(kPackedFloats / (k_size + v_size), 1, all);
@@ -214,11 +257,12 @@ void Attend(const AttentionProblem& p) {
         PackValues(p, p.v + at, key0, to + v_at + key0 * columns);
       }
     });
-    parallel_for(count * blocks, 1, [&](int64_t begin, int64_t end) {
+    parallel_for(count * tasks, 1, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
-        const int64_t index = first + i / blocks;
-        const float* from = data + i / blocks * head_size;
-        AttendBlock(p, index / p.heads, index % p.heads, i % blocks * kQueries, from, from + v_at);
+        const int64_t index = first + i / tasks, t0 = i % tasks * kTaskQueries;
+        const float* from = data + i / tasks * head_size;
+        AttendTask(p, index / p.heads, index % p.heads, t0, std::min(kTaskQueries, p.T - t0), from,
+                   from + v_at);
       }
     });
   }
