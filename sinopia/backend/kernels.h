@@ -106,6 +106,16 @@ class Kernels {
   virtual void attention(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& bias,
                          const AttentionOptions& options, Tensor& y) = 0;
 
+  // gradients: what reaches an op's input, given x or y of its forward pass and dy; all f32
+  /// dx = dy f'(x); 0 where f has a corner (relu and abs at 0).
+  virtual void unary_backward(UnaryOp op, const Tensor& x, const Tensor& dy, Tensor& dx) = 0;
+  /// dx = dy where low <= x <= high, 0 elsewhere.
+  virtual void clamp_backward(const Tensor& x, float low, float high, const Tensor& dy, Tensor& dx) = 0;
+  virtual void geglu_backward(const Tensor& x, const Tensor& dy, Tensor& dx) = 0;
+  virtual void softmax_backward(const Tensor& y, const Tensor& dy, Tensor& dx) = 0;
+  /// x [A,R,B] -> y [A,B]: summed over R, in an order that depends on the shape alone.
+  virtual void sum_middle(const Tensor& x, Tensor& y) = 0;
+
   // pictures and positions
   /// x [N,H,W,C] -> y [N,OH,OW,C]; pixel centres at half, edges clamped; with `antialias` the filter widens
   /// when shrinking (PyTorch's interpolate(align_corners=False)).

@@ -63,6 +63,11 @@ class NoKernels final : public Kernels {
               Tensor&) override {}
   void attention(const Tensor&, const Tensor&, const Tensor&, const Tensor&, const AttentionOptions&,
                  Tensor&) override {}
+  void unary_backward(UnaryOp, const Tensor&, const Tensor&, Tensor&) override {}
+  void clamp_backward(const Tensor&, float, float, const Tensor&, Tensor&) override {}
+  void geglu_backward(const Tensor&, const Tensor&, Tensor&) override {}
+  void softmax_backward(const Tensor&, const Tensor&, Tensor&) override {}
+  void sum_middle(const Tensor&, Tensor&) override {}
   void resize(const Tensor&, ResizeFilter, bool, Tensor&) override {}
   void timestep_embedding(const Tensor&, bool, float, float, Tensor&) override {}
 };

@@ -1,5 +1,8 @@
 #include "sinopia/ops/activation.h"
 
+#include <array>
+
+#include "sinopia/autograd/tape.h"
 #include "sinopia/ops/checks.h"
 #include "sinopia/ops/unary.h"
 
@@ -42,7 +45,11 @@ Tensor geglu(const Tensor& x) {
                 x.dim(-1), to_string(x.shape()));
   Tensor y = Tensor::empty(x.shape().with(-1, x.dim(-1) / 2), x.dtype(), x.device());
   kernels(x.device()).geglu(x, y);
-  return y;
+  return record("geglu", y, std::array{&x}, [x](const Tensor& dy) {
+    Tensor dx = empty_like(x);
+    kernels(x.device()).geglu_backward(x, dy, dx);
+    return Gradients{dx};
+  });
 }
 
 Tensor softmax(const Tensor& x) {
@@ -50,7 +57,11 @@ Tensor softmax(const Tensor& x) {
   checks::rank_at_least("softmax", x, 1);
   Tensor y = empty_like(x);
   kernels(x.device()).softmax(x, y);
-  return y;
+  return record("softmax", y, std::array{&x}, [y](const Tensor& dy) {
+    Tensor dx = empty_like(y);
+    kernels(y.device()).softmax_backward(y, dy, dx);
+    return Gradients{dx};
+  });
 }
 
 }  // namespace sinopia

@@ -23,6 +23,13 @@ Tensor operator-(double value, const Tensor& x);
 Tensor operator*(double value, const Tensor& x);
 Tensor operator-(const Tensor& x);
 
+/// x summed over the axes along which `shape` broadcasts to x's, in `shape`; the opposite of broadcasting.
+/// Throws InvalidArgument if it does not.
+Tensor sum_to(const Tensor& x, const Shape& shape);
+/// Of all elements, as a scalar.
+Tensor sum(const Tensor& x);
+Tensor mean(const Tensor& x);
+
 /// Limits every element to [low, high].
 Tensor clamp(const Tensor& x, float low, float high);
 

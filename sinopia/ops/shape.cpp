@@ -5,6 +5,7 @@
 
 #include <fmt/ranges.h>
 
+#include "sinopia/autograd/tape.h"
 #include "sinopia/backend/kernels.h"
 #include "sinopia/ops/checks.h"
 
@@ -38,7 +39,8 @@ Tensor to_dtype(const Tensor& x, DType dtype) {
                 to_string(x.dtype()));
   Tensor y = Tensor::empty(x.shape(), dtype, x.device());
   kernels(x.device()).convert(x, y);
-  return y;
+  return record("to_dtype", y, std::array{&x},
+                [type = x.dtype()](const Tensor& dy) { return Gradients{to_dtype(dy, type)}; });
 }
 
 Tensor full(const Shape& shape, float value, Device device) {
@@ -63,7 +65,11 @@ Tensor permute(const Tensor& x, std::span<const int> axes) {
                 to_string(x.shape()), fmt::join(axes, ","));
   Tensor y = Tensor::empty(Shape(std::span<const int64_t>(dims.data(), axes.size())), x.dtype(), x.device());
   kernels(x.device()).permute(x, axes, y);
-  return y;
+  std::array<int, Shape::kMaxRank> back{};
+  for (size_t i = 0; i < axes.size(); ++i) back[static_cast<size_t>(axes[i])] = static_cast<int>(i);
+  return record("permute", y, std::array{&x}, [back, rank = axes.size()](const Tensor& dy) {
+    return Gradients{permute(dy, std::span<const int>(back.data(), rank))};
+  });
 }
 
 Tensor channels_last(const Tensor& x) {
@@ -92,7 +98,20 @@ Tensor concat(std::span<const Tensor> xs, int axis) {
   }
   Tensor y = Tensor::empty(first.shape().with(along, total), first.dtype(), first.device());
   kernels(first.device()).concat(xs, along, y);
-  return y;
+  if (!recording_gradients()) return y;
+  std::vector<const Tensor*> inputs;
+  std::vector<int64_t> extents;
+  for (const Tensor& x : xs) {
+    inputs.push_back(&x);
+    extents.push_back(x.dim(along));
+  }
+  return record("concat", y, inputs, [along, extents](const Tensor& dy, const Wanted& wanted) {
+    Gradients gradients;
+    int64_t begin = 0;
+    for (size_t i = 0; i < extents.size(); begin += extents[i++])
+      gradients.push_back(wanted[i] ? narrow(dy, along, begin, begin + extents[i]) : Tensor());
+    return gradients;
+  });
 }
 
 Tensor narrow(const Tensor& x, int axis, int64_t begin, int64_t end) {
@@ -105,7 +124,10 @@ Tensor narrow(const Tensor& x, int axis, int64_t begin, int64_t end) {
   check_elements("narrow", x);
   Tensor y = Tensor::empty(x.shape().with(along, end - begin), x.dtype(), x.device());
   kernels(x.device()).narrow(x, along, begin, y);
-  return y;
+  return record("narrow", y, std::array{&x}, [along, begin, end, shape = x.shape()](const Tensor& dy) {
+    const auto nothing = [&](int64_t extent) { return zeros(shape.with(along, extent), dy.device()); };
+    return Gradients{concat({nothing(begin), dy, nothing(shape.dim(along) - end)}, along)};
+  });
 }
 
 Tensor expand_batch(const Tensor& x, int64_t count) {

@@ -13,6 +13,8 @@
 
 namespace sinopia {
 
+class GradientNode;  // autograd/gradient_node.h
+
 /// A small value that shares its elements: shape, dtype, device and a place in a Storage. Always contiguous,
 /// last axis fastest: images and latents [N,H,W,C], tokens [N,T,C], weights [O,I] and, as in every file,
 /// [O,I,KH,KW]. Copies share the elements. An op never changes a tensor that it was given.
@@ -77,6 +79,10 @@ class Tensor {
   std::vector<T> to_vector() const {
     return {data<T>(), data<T>() + numel()};
   }
+  /// How this tensor came about, where a gradient is wanted; null otherwise. Copies and views share it.
+  const std::shared_ptr<GradientNode>& gradient_node() const { return gradient_node_; }
+  void set_gradient_node(std::shared_ptr<GradientNode> node) { gradient_node_ = std::move(node); }
+
   /// Tells the system that the pages of a mapped tensor may leave memory for now.
   void drop_pages() const {
     if (storage_) storage_->drop_pages(byte_offset_, bytes());
@@ -89,6 +95,7 @@ class Tensor {
   DType dtype_ = DType::F32;
   std::shared_ptr<Storage> storage_;
   size_t byte_offset_ = 0, bytes_ = 0;
+  std::shared_ptr<GradientNode> gradient_node_;
 };
 
 /// Uninitialised, with x's shape, dtype and device.

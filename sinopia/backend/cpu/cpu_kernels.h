@@ -46,6 +46,13 @@ class CpuKernels final : public Kernels {
   void attention(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& bias,
                  const AttentionOptions& options, Tensor& y) override;
 
+  // gradients
+  void unary_backward(UnaryOp op, const Tensor& x, const Tensor& dy, Tensor& dx) override;
+  void clamp_backward(const Tensor& x, float low, float high, const Tensor& dy, Tensor& dx) override;
+  void geglu_backward(const Tensor& x, const Tensor& dy, Tensor& dx) override;
+  void softmax_backward(const Tensor& y, const Tensor& dy, Tensor& dx) override;
+  void sum_middle(const Tensor& x, Tensor& y) override;
+
   // pictures and positions
   void resize(const Tensor& x, ResizeFilter filter, bool antialias, Tensor& y) override;
   void timestep_embedding(const Tensor& t, bool cos_first, float shift, float max_period, Tensor& y) override;
