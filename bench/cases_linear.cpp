@@ -46,7 +46,11 @@ void add_matmul(std::vector<Case>& cases, const std::string& where, int64_t B, i
     Prepared p;
     p.contenders = onednn_matmul(a, b, transpose_b);
     p.contenders.insert(p.contenders.begin(),
-                        {"ours", [=]() mutable { cpu_kernels().matmul(a, b, transpose_b, 1, y); }, y});
+                        {"ours",
+                         [=]() mutable {
+                           cpu_kernels().matmul(a, b, transpose_b ? Transpose::Right : Transpose::None, 1, y);
+                         },
+                         y});
     p.reference = [=](int64_t i) {
       const int64_t n = i % N, m = i / N % M, batch = i / N / M;
       Prepared::Value sum{0, 0};

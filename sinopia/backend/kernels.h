@@ -7,8 +7,24 @@
 namespace sinopia {
 
 enum class Activation { None, Silu, Gelu, GeluTanh, QuickGelu, Relu, Tanh, Sigmoid };
-enum class UnaryOp { Silu, Gelu, GeluTanh, QuickGelu, Relu, Tanh, Sigmoid, Exp, Log, Sqrt, Abs, Square };
+enum class UnaryOp {
+  Silu,
+  Gelu,
+  GeluTanh,
+  QuickGelu,
+  Relu,
+  LeakyRelu,
+  Tanh,
+  Sigmoid,
+  Exp,
+  Log,
+  Sqrt,
+  Abs,
+  Square
+};
 enum class BinaryOp { Add, Subtract, Multiply, Divide, Minimum, Maximum };
+/// Which factor of a product lies transposed.
+enum class Transpose { None, Left, Right };
 enum class ResizeFilter { Nearest, Bilinear, Bicubic, Area };
 
 struct Padding {
@@ -94,8 +110,8 @@ class Kernels {
   /// y [..,O] = activation(x [..,I] * w [O,I]^T + bias [O] + add [..,O]); bias and add may be absent.
   virtual void linear(const Tensor& x, const Tensor& w, const Tensor& bias, const Tensor& add,
                       Activation activation, Tensor& y) = 0;
-  /// y [B,M,N] = alpha * a [B,M,K] * b, with b [B,K,N], or [B,N,K] if transpose_b; all f32.
-  virtual void matmul(const Tensor& a, const Tensor& b, bool transpose_b, float alpha, Tensor& y) = 0;
+  /// y [B,M,N] = alpha * a * b; a is [B,M,K], or [B,K,M] if Left, b is [B,K,N], or [B,N,K] if Right; all f32.
+  virtual void matmul(const Tensor& a, const Tensor& b, Transpose transpose, float alpha, Tensor& y) = 0;
   /// y [N,OH,OW,O] = activation(x [N,H,W,I] (*) w [O,I,KH,KW] + bias [O] + add); add is [N,OH,OW,O], or [N,O]
   /// for every pixel of an image alike; bias and add may be absent.
   virtual void conv2d(const Tensor& x, const Tensor& w, const Tensor& bias, const Tensor& add,
@@ -115,6 +131,27 @@ class Kernels {
   virtual void softmax_backward(const Tensor& y, const Tensor& dy, Tensor& dx) = 0;
   /// x [A,R,B] -> y [A,B]: summed over R, in an order that depends on the shape alone.
   virtual void sum_middle(const Tensor& x, Tensor& y) = 0;
+  /// dtable [V,D] = the sums of those rows of dy [..,D] whose id, i32 within [0,V), is the row's; in their
+  /// order.
+  virtual void sum_rows(const Tensor& dy, const Tensor& ids, Tensor& dtable) = 0;
+  /// Of layer_norm, and of rms_norm, which has no b; w and dw, b and db may be absent.
+  virtual void layer_norm_backward(const Tensor& x, const Tensor& w, float eps, const Tensor& dy, Tensor& dx,
+                                   Tensor& dw, Tensor& db) = 0;
+  virtual void rms_norm_backward(const Tensor& x, const Tensor& w, float eps, const Tensor& dy, Tensor& dx,
+                                 Tensor& dw) = 0;
+  /// Of group_norm without an activation; w, dw and db may be absent.
+  virtual void group_norm_backward(const Tensor& x, int groups, const Tensor& w, float eps, const Tensor& dy,
+                                   Tensor& dx, Tensor& dw, Tensor& db) = 0;
+  /// dx [N,H,W,I] from dy [N,OH,OW,O] and w [O,I,KH,KW].
+  virtual void conv2d_backward_input(const Tensor& dy, const Tensor& w, const Conv2dOptions& options,
+                                     Tensor& dx) = 0;
+  /// dw [O,I,KH,KW] from x [N,H,W,I] and dy [N,OH,OW,O].
+  virtual void conv2d_backward_weight(const Tensor& x, const Tensor& dy, const Conv2dOptions& options,
+                                      Tensor& dw) = 0;
+  /// dq [B,T,H*D], dk and dv [B,S,H*D] from the inputs and y of attention. Never holds a T x S matrix.
+  virtual void attention_backward(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& bias,
+                                  const AttentionOptions& options, const Tensor& y, const Tensor& dy,
+                                  Tensor& dq, Tensor& dk, Tensor& dv) = 0;
 
   // pictures and positions
   /// x [N,H,W,C] -> y [N,OH,OW,C]; pixel centres at half, edges clamped; with `antialias` the filter widens

@@ -58,7 +58,7 @@ class NoKernels final : public Kernels {
   void rms_norm(const Tensor&, const Tensor&, float, Tensor&) override {}
   void group_norm(const Tensor&, int, const Tensor&, const Tensor&, float, Activation, Tensor&) override {}
   void linear(const Tensor&, const Tensor&, const Tensor&, const Tensor&, Activation, Tensor&) override {}
-  void matmul(const Tensor&, const Tensor&, bool, float, Tensor&) override {}
+  void matmul(const Tensor&, const Tensor&, Transpose, float, Tensor&) override {}
   void conv2d(const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Conv2dOptions&, Activation,
               Tensor&) override {}
   void attention(const Tensor&, const Tensor&, const Tensor&, const Tensor&, const AttentionOptions&,
@@ -68,6 +68,16 @@ class NoKernels final : public Kernels {
   void geglu_backward(const Tensor&, const Tensor&, Tensor&) override {}
   void softmax_backward(const Tensor&, const Tensor&, Tensor&) override {}
   void sum_middle(const Tensor&, Tensor&) override {}
+  void sum_rows(const Tensor&, const Tensor&, Tensor&) override {}
+  void layer_norm_backward(const Tensor&, const Tensor&, float, const Tensor&, Tensor&, Tensor&,
+                           Tensor&) override {}
+  void rms_norm_backward(const Tensor&, const Tensor&, float, const Tensor&, Tensor&, Tensor&) override {}
+  void group_norm_backward(const Tensor&, int, const Tensor&, float, const Tensor&, Tensor&, Tensor&,
+                           Tensor&) override {}
+  void conv2d_backward_input(const Tensor&, const Tensor&, const Conv2dOptions&, Tensor&) override {}
+  void conv2d_backward_weight(const Tensor&, const Tensor&, const Conv2dOptions&, Tensor&) override {}
+  void attention_backward(const Tensor&, const Tensor&, const Tensor&, const Tensor&, const AttentionOptions&,
+                          const Tensor&, const Tensor&, Tensor&, Tensor&, Tensor&) override {}
   void resize(const Tensor&, ResizeFilter, bool, Tensor&) override {}
   void timestep_embedding(const Tensor&, bool, float, float, Tensor&) override {}
 };

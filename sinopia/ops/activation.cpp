@@ -7,35 +7,49 @@
 #include "sinopia/ops/unary.h"
 
 namespace sinopia {
+namespace {
+
+UnaryOp op_of(Activation activation) {
+  switch (activation) {
+    case Activation::None:
+    case Activation::Silu:
+      return UnaryOp::Silu;
+    case Activation::Gelu:
+      return UnaryOp::Gelu;
+    case Activation::GeluTanh:
+      return UnaryOp::GeluTanh;
+    case Activation::QuickGelu:
+      return UnaryOp::QuickGelu;
+    case Activation::Relu:
+      return UnaryOp::Relu;
+    case Activation::Tanh:
+      return UnaryOp::Tanh;
+    case Activation::Sigmoid:
+      break;
+  }
+  return UnaryOp::Sigmoid;
+}
+
+}  // namespace
 
 Tensor silu(const Tensor& x) { return unary("silu", UnaryOp::Silu, x); }
 Tensor gelu(const Tensor& x) { return unary("gelu", UnaryOp::Gelu, x); }
 Tensor gelu_tanh(const Tensor& x) { return unary("gelu_tanh", UnaryOp::GeluTanh, x); }
 Tensor quick_gelu(const Tensor& x) { return unary("quick_gelu", UnaryOp::QuickGelu, x); }
 Tensor relu(const Tensor& x) { return unary("relu", UnaryOp::Relu, x); }
+Tensor leaky_relu(const Tensor& x) { return unary("leaky_relu", UnaryOp::LeakyRelu, x); }
 Tensor tanh(const Tensor& x) { return unary("tanh", UnaryOp::Tanh, x); }
 Tensor sigmoid(const Tensor& x) { return unary("sigmoid", UnaryOp::Sigmoid, x); }
 
 Tensor activate(const Tensor& x, Activation activation) {
-  switch (activation) {
-    case Activation::None:
-      break;
-    case Activation::Silu:
-      return silu(x);
-    case Activation::Gelu:
-      return gelu(x);
-    case Activation::GeluTanh:
-      return gelu_tanh(x);
-    case Activation::QuickGelu:
-      return quick_gelu(x);
-    case Activation::Relu:
-      return relu(x);
-    case Activation::Tanh:
-      return tanh(x);
-    case Activation::Sigmoid:
-      return sigmoid(x);
-  }
-  return x;
+  return activation == Activation::None ? x : unary("activate", op_of(activation), x);
+}
+
+Tensor activation_gradient(const Tensor& x, Activation activation, const Tensor& dy) {
+  if (activation == Activation::None) return dy;
+  Tensor dx = empty_like(x);
+  kernels(x.device()).unary_backward(op_of(activation), x, dy, dx);
+  return dx;
 }
 
 Tensor geglu(const Tensor& x) {

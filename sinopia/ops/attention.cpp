@@ -1,5 +1,8 @@
 #include "sinopia/ops/attention.h"
 
+#include <array>
+
+#include "sinopia/autograd/tape.h"
 #include "sinopia/ops/checks.h"
 
 namespace sinopia {
@@ -29,7 +32,12 @@ Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const Attent
   }
   Tensor y = empty_like(q);
   if (y.numel() > 0) kernels(q.device()).attention(q, k, v, bias, options, y);
-  return y;
+  SINOPIA_CHECK(!wants_gradient(bias), Unsupported, "[attention] a bias has no gradient");
+  return record("attention", y, std::array{&q, &k, &v}, [q, k, v, bias, options, y](const Tensor& dy) {
+    Tensor dq = empty_like(q), dk = empty_like(k), dv = empty_like(v);
+    if (dy.numel() > 0) kernels(q.device()).attention_backward(q, k, v, bias, options, y, dy, dq, dk, dv);
+    return Gradients{dq, dk, dv};
+  });
 }
 
 }  // namespace sinopia

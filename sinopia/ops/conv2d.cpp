@@ -1,8 +1,35 @@
 #include "sinopia/ops/conv2d.h"
 
+#include <array>
+
+#include "sinopia/autograd/tape.h"
+#include "sinopia/ops/activation.h"
 #include "sinopia/ops/checks.h"
+#include "sinopia/ops/elementwise.h"
 
 namespace sinopia {
+namespace {
+
+Gradients conv2d_gradients(const Tensor& x, const Tensor& weight, const Tensor& add,
+                           const Conv2dOptions& options, const Tensor& dy, const Wanted& wanted) {
+  Gradients gradients(4);
+  Kernels& device = kernels(x.device());
+  const int64_t N = dy.dim(0), O = dy.dim(3), pixels = dy.dim(1) * dy.dim(2);
+  if (wanted[0]) {
+    gradients[0] = empty_like(x);
+    device.conv2d_backward_input(dy, weight, options, gradients[0]);
+  }
+  if (wanted[1]) {
+    gradients[1] = Tensor::empty(weight.shape(), DType::F32, weight.device());
+    device.conv2d_backward_weight(x, dy, options, gradients[1]);
+  }
+  if (wanted[2]) gradients[2] = sum_to(dy.reshape({N * pixels, O}), {O});
+  if (wanted[3])
+    gradients[3] = add.rank() == 4 ? dy : sum_to(dy.reshape({N, pixels, O}), {N, 1, O}).reshape({N, O});
+  return gradients;
+}
+
+}  // namespace
 
 Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, const Conv2dOptions& options,
               const Tensor& add, Activation activation) {
@@ -32,9 +59,15 @@ Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, const C
                   "[conv2d] expected add={} or [{},{}], got {}", to_string(shape), N, O,
                   to_string(add.shape()));
   }
+  // The activation's gradient needs what comes before it.
+  if (activation != Activation::None && recording_gradients())
+    return activate(conv2d(x, weight, bias, options, add), activation);
   Tensor y = Tensor::empty(shape, x.dtype(), x.device());
   if (y.numel() > 0) kernels(x.device()).conv2d(x, weight, bias, add, options, activation, y);
-  return y;
+  return record("conv2d", y, std::array{&x, &weight, &bias, &add},
+                [x, weight, add, options](const Tensor& dy, const Wanted& wanted) {
+                  return conv2d_gradients(x, weight, add, options, dy, wanted);
+                });
 }
 
 }  // namespace sinopia

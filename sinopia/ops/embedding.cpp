@@ -1,7 +1,9 @@
 #include "sinopia/ops/embedding.h"
 
+#include <array>
 #include <vector>
 
+#include "sinopia/autograd/tape.h"
 #include "sinopia/backend/kernels.h"
 #include "sinopia/ops/checks.h"
 
@@ -21,7 +23,11 @@ Tensor embedding(const Tensor& table, const Tensor& ids) {
   dims.push_back(table.dim(1));
   Tensor y = Tensor::empty(Shape(dims), DType::F32, table.device());
   kernels(table.device()).gather_rows(table, ids, y);
-  return y;
+  return record("embedding", y, std::array{&table}, [shape = table.shape(), ids](const Tensor& dy) {
+    Tensor dtable = Tensor::empty(shape, DType::F32, dy.device());
+    kernels(dy.device()).sum_rows(dy, ids, dtable);
+    return Gradients{dtable};
+  });
 }
 
 Tensor timestep_embedding(const Tensor& t, const TimestepEmbeddingOptions& options) {

@@ -12,9 +12,10 @@
 namespace sinopia {
 namespace {
 
-Tensor product(const Tensor& a, const Tensor& b) {
+Tensor product(const Tensor& a, const Tensor& b, Transpose transpose = Transpose::None) {
   const auto batch_of_one = [](const Tensor& x) { return x.reshape({1, x.dim(0), x.dim(1)}); };
-  return matmul(batch_of_one(a), batch_of_one(b)).reshape({a.dim(0), b.dim(1)});
+  const Tensor y = matmul(batch_of_one(a), batch_of_one(b), transpose);
+  return y.reshape({y.dim(1), y.dim(2)});
 }
 
 Gradients linear_gradients(const Tensor& x, const Tensor& weight, const Tensor& dy, const Wanted& wanted) {
@@ -22,7 +23,7 @@ Gradients linear_gradients(const Tensor& x, const Tensor& weight, const Tensor& 
   const Tensor flat = dy.reshape({rows, out});
   Gradients gradients(4);
   if (wanted[0]) gradients[0] = product(flat, to_dtype(weight, DType::F32)).reshape(x.shape());
-  if (wanted[1]) gradients[1] = product(permute(flat, {1, 0}), x.reshape({rows, in}));
+  if (wanted[1]) gradients[1] = product(flat, x.reshape({rows, in}), Transpose::Left);
   if (wanted[2]) gradients[2] = sum_to(flat, {out});
   if (wanted[3]) gradients[3] = dy;
   return gradients;
@@ -55,28 +56,31 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias, const T
                 });
 }
 
-Tensor matmul(const Tensor& a, const Tensor& b, bool transpose_b, float alpha) {
+Tensor matmul(const Tensor& a, const Tensor& b, Transpose transpose, float alpha) {
   checks::activation("matmul", "a", a);
   checks::operand("matmul", "b", b, a);
   checks::rank("matmul", "a", a, 3);
   checks::rank("matmul", "b", b, 3);
-  const int64_t inner = b.dim(transpose_b ? 2 : 1);
-  SINOPIA_CHECK(a.dim(0) == b.dim(0) && a.dim(2) == inner, InvalidArgument,
-                "[matmul] expected B={} and K={}, got {} and {} (a={}, b={})", a.dim(0), a.dim(2), b.dim(0),
-                inner, to_string(a.shape()), to_string(b.shape()));
-  Tensor y = Tensor::empty({a.dim(0), a.dim(1), b.dim(transpose_b ? 1 : 2)}, a.dtype(), a.device());
-  if (y.numel() > 0) kernels(a.device()).matmul(a, b, transpose_b, alpha, y);
-  return record("matmul", y, std::array{&a, &b},
-                [a, b, transpose_b, alpha](const Tensor& dy, const Wanted& wanted) {
-                  Gradients gradients(2);
-                  if (wanted[0]) gradients[0] = matmul(dy, b, !transpose_b, alpha);
-                  if (wanted[1]) {
-                    const Tensor& left = transpose_b ? dy : a;
-                    const Tensor& right = transpose_b ? a : dy;
-                    gradients[1] = matmul(permute(left, {0, 2, 1}), right, false, alpha);
-                  }
-                  return gradients;
-                });
+  const bool left = transpose == Transpose::Left, right = transpose == Transpose::Right;
+  const int64_t K = a.dim(left ? 1 : 2), inner = b.dim(right ? 2 : 1);
+  SINOPIA_CHECK(a.dim(0) == b.dim(0) && K == inner, InvalidArgument,
+                "[matmul] expected B={} and K={}, got {} and {} (a={}, b={})", a.dim(0), K, b.dim(0), inner,
+                to_string(a.shape()), to_string(b.shape()));
+  Tensor y = Tensor::empty({a.dim(0), a.dim(left ? 2 : 1), b.dim(right ? 1 : 2)}, a.dtype(), a.device());
+  if (y.numel() > 0) kernels(a.device()).matmul(a, b, transpose, alpha, y);
+  return record(
+      "matmul", y, std::array{&a, &b}, [a, b, transpose, alpha](const Tensor& dy, const Wanted& wanted) {
+        const auto of_a = [&] {
+          if (transpose == Transpose::Left) return matmul(b, dy, Transpose::Right, alpha);
+          return matmul(dy, b, transpose == Transpose::Right ? Transpose::None : Transpose::Right, alpha);
+        };
+        const auto of_b = [&] {
+          if (transpose == Transpose::Left) return matmul(a, dy, Transpose::None, alpha);
+          return transpose == Transpose::Right ? matmul(dy, a, Transpose::Left, alpha)
+                                               : matmul(a, dy, Transpose::Left, alpha);
+        };
+        return Gradients{wanted[0] ? of_a() : Tensor(), wanted[1] ? of_b() : Tensor()};
+      });
 }
 
 }  // namespace sinopia

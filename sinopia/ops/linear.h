@@ -11,7 +11,7 @@ namespace sinopia {
 Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias = {}, const Tensor& add = {},
               Activation activation = Activation::None);
 
-/// alpha * a [B,M,K] * b [B,K,N], or b [B,N,K] if transpose_b.
-Tensor matmul(const Tensor& a, const Tensor& b, bool transpose_b = false, float alpha = 1.0f);
+/// alpha * a [B,M,K] * b [B,K,N]; a is [B,K,M] if Left is transposed, b [B,N,K] if Right.
+Tensor matmul(const Tensor& a, const Tensor& b, Transpose transpose = Transpose::None, float alpha = 1.0f);
 
 }  // namespace sinopia

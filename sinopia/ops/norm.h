@@ -16,4 +16,8 @@ Tensor rms_norm(const Tensor& x, const Tensor& weight, float eps);
 Tensor group_norm(const Tensor& x, int groups, const Tensor& weight, const Tensor& bias, float eps,
                   Activation activation = Activation::None);
 
+/// x [..,C], statistics of this x over everything but C, as in training; weight and bias [C] (Ioffe and
+/// Szegedy 2015).
+Tensor batch_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, float eps);
+
 }  // namespace sinopia

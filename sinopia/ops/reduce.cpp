@@ -1,7 +1,12 @@
 #include "sinopia/ops/reduce.h"
 
+#include <array>
+
+#include "sinopia/autograd/tape.h"
 #include "sinopia/backend/kernels.h"
 #include "sinopia/ops/checks.h"
+#include "sinopia/ops/elementwise.h"
+#include "sinopia/ops/shape.h"
 
 namespace sinopia {
 
@@ -12,6 +17,17 @@ Moments moments(const Tensor& x, int correction) {
   const Shape shape{x.dim(0)};
   Moments result{Tensor::empty(shape, x.dtype(), x.device()), Tensor::empty(shape, x.dtype(), x.device())};
   kernels(x.device()).moments(x, correction, result.mean, result.variance);
+  const int64_t N = x.dim(0), each = N > 0 ? x.numel() / N : 0;
+  const auto of_rows = [N, each](const Tensor& v, double scale) { return v.reshape({N, 1}) * (1 / scale); };
+  result.mean = record("mean", result.mean, std::array{&x}, [N, each, of_rows](const Tensor& dy) {
+    return Gradients{zeros({N, each}, dy.device()) + of_rows(dy, static_cast<double>(each))};
+  });
+  result.variance =
+      record("variance", result.variance, std::array{&x},
+             [x, N, each, correction, of_rows, mean = result.mean](const Tensor& dy) {
+               const Tensor away = x.reshape({N, each}) - mean.reshape({N, 1});
+               return Gradients{away * of_rows(dy * 2.0, static_cast<double>(each - correction))};
+             });
   return result;
 }
 

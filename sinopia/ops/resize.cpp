@@ -1,8 +1,46 @@
 #include "sinopia/ops/resize.h"
 
+#include <algorithm>
+#include <array>
+
+#include "sinopia/autograd/tape.h"
 #include "sinopia/ops/checks.h"
+#include "sinopia/ops/elementwise.h"
+#include "sinopia/ops/linear.h"
+#include "sinopia/ops/shape.h"
 
 namespace sinopia {
+namespace {
+
+/// What a filter makes of an axis of `from` pixels, as a matrix [to,from].
+Tensor axis_matrix(int64_t from, int64_t to, ResizeFilter filter, bool antialias) {
+  Tensor identity = zeros({1, from, 1, from});
+  for (int64_t i = 0; i < from; ++i) identity.data<float>()[i * from + i] = 1;
+  return resize(identity, to, 1, filter, antialias).reshape({to, from});
+}
+
+/// The last axis of x times the matrix.
+Tensor times(const Tensor& x, const Tensor& matrix) {
+  const int64_t K = x.dim(-1);
+  return matmul(x.reshape({1, x.numel() / K, K}), matrix.reshape({1, K, matrix.dim(1)}))
+      .reshape(x.shape().with(-1, matrix.dim(1)));
+}
+
+/// dx [N,H,W,C]: every filter is one matrix an axis, whose transposes take the gradient back.
+Tensor resize_gradient(const Tensor& dy, int64_t H, int64_t W, ResizeFilter filter, bool antialias) {
+  const int64_t N = dy.dim(0), OH = dy.dim(1), OW = dy.dim(2), C = dy.dim(3);
+  if (filter == ResizeFilter::Nearest && OH % H == 0 && OW % W == 0) {
+    const int64_t down = OH / H, across = OW / W;
+    const Tensor rows = sum_to(dy.reshape({N * H, down, OW * C}), {N * H, 1, OW * C});
+    return sum_to(rows.reshape({N * H * W, across, C}), {N * H * W, 1, C}).reshape({N, H, W, C});
+  }
+  const Tensor by_width =
+      times(permute(dy, {0, 1, 3, 2}), axis_matrix(W, OW, filter, antialias));  // N,OH,C,W
+  const Tensor by_height = times(permute(by_width, {0, 3, 2, 1}), axis_matrix(H, OH, filter, antialias));
+  return permute(by_height, {0, 3, 1, 2});  // N,W,C,H -> N,H,W,C
+}
+
+}  // namespace
 
 Tensor resize(const Tensor& x, int64_t height, int64_t width, ResizeFilter filter, bool antialias) {
   checks::activation("resize", "x", x);
@@ -15,7 +53,11 @@ Tensor resize(const Tensor& x, int64_t height, int64_t width, ResizeFilter filte
                 InvalidArgument, "[resize] expected the bilinear or bicubic filter for antialiasing");
   Tensor y = Tensor::empty({x.dim(0), height, width, x.dim(3)}, x.dtype(), x.device());
   kernels(x.device()).resize(x, filter, antialias, y);
-  return y;
+  return record("resize", y, std::array{&x},
+                [H = x.dim(1), W = x.dim(2), filter, antialias](const Tensor& dy) {
+                  if (dy.numel() == 0) return Gradients{zeros({dy.dim(0), H, W, dy.dim(3)})};
+                  return Gradients{resize_gradient(dy, H, W, filter, antialias)};
+                });
 }
 
 Tensor upsample_nearest(const Tensor& x, int factor) {

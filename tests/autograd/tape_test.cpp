@@ -28,8 +28,9 @@ Tensor multiply(const Tensor& a, const Tensor& b) {
 }
 
 Tensor add(const Tensor& a, const Tensor& b) {
-  return record("add", apply(BinaryOp::Add, a, b), std::array{&a, &b},
-                [](const Tensor& dy) { return Gradients{dy, dy}; });
+  return record("add", apply(BinaryOp::Add, a, b), std::array{&a, &b}, [](const Tensor& dy) {
+    return Gradients{dy, dy};
+  });
 }
 
 Tensor sum(const Tensor& x) {
@@ -50,8 +51,8 @@ Tensor leaf(const Shape& shape, std::vector<float> values) {
 TEST(Tape, GoesBackThroughEveryUseOfATensor) {
   const RecordGradients on;
   const Tensor x = leaf({3}, {1, 2, 3}), w = leaf({3}, {4, 5, 6});
-  const Tensor y = multiply(x, w);                   // x w
-  backward(sum(add(multiply(y, y), add(y, x))));     // x^2 w^2 + x w + x
+  const Tensor y = multiply(x, w);                // x w
+  backward(sum(add(multiply(y, y), add(y, x))));  // x^2 w^2 + x w + x
   EXPECT_THAT(gradient_of(x).to_vector<float>(), ElementsAre(2 * 16 + 4 + 1, 4 * 25 + 5 + 1, 6 * 36 + 6 + 1));
   EXPECT_THAT(gradient_of(w).to_vector<float>(), ElementsAre(2 * 4 + 1, 4 * 2 * 5 + 2, 9 * 2 * 6 + 3));
 }
@@ -192,7 +193,7 @@ TEST(Checkpointed, GivesTheSameBits) {
       return multiply(add(multiply(in[0], w), in[1]), multiply(in[0], in[0]));
     };
     const Tensor y = checkpoint ? checkpointed(body, {x, constant}) : body({x, constant});
-    backward(sum(multiply(y, x)));
+    backward(sum(multiply(y, w)));
     return std::pair(gradient_of(x).to_vector<float>(), gradient_of(w).to_vector<float>());
   };
   EXPECT_EQ(run(true), run(false));

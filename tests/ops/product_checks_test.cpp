@@ -54,8 +54,9 @@ TEST(ProductChecks, QuantisedMatrices) {
 TEST(ProductChecks, Matmul) {
   const Tensor a = random_tensor({2, 3, 8}, 1), b = random_tensor({2, 8, 5}, 2);
   EXPECT_EQ(matmul(a, b).shape(), (Shape{2, 3, 5}));
-  EXPECT_EQ(matmul(a, random_tensor({2, 4, 8}, 2), true).shape(), (Shape{2, 3, 4}));
-  expect_error(kInvalid, "[matmul] expected B=2 and K=8, got 2 and 5", [&] { matmul(a, b, true); });
+  EXPECT_EQ(matmul(a, random_tensor({2, 4, 8}, 2), Transpose::Right).shape(), (Shape{2, 3, 4}));
+  expect_error(kInvalid, "[matmul] expected B=2 and K=8, got 2 and 5",
+               [&] { matmul(a, b, Transpose::Right); });
   expect_error(kInvalid, "[matmul] expected B=2", [&] { matmul(a, b.slice(0, 1)); });
   expect_error(kInvalid, "[matmul] expected b with 3 axes", [&] { matmul(a, random_tensor({8, 5}, 1)); });
 }

@@ -40,7 +40,7 @@ class CpuKernels final : public Kernels {
   // products
   void linear(const Tensor& x, const Tensor& w, const Tensor& bias, const Tensor& add, Activation activation,
               Tensor& y) override;
-  void matmul(const Tensor& a, const Tensor& b, bool transpose_b, float alpha, Tensor& y) override;
+  void matmul(const Tensor& a, const Tensor& b, Transpose transpose, float alpha, Tensor& y) override;
   void conv2d(const Tensor& x, const Tensor& w, const Tensor& bias, const Tensor& add,
               const Conv2dOptions& options, Activation activation, Tensor& y) override;
   void attention(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& bias,
@@ -52,6 +52,20 @@ class CpuKernels final : public Kernels {
   void geglu_backward(const Tensor& x, const Tensor& dy, Tensor& dx) override;
   void softmax_backward(const Tensor& y, const Tensor& dy, Tensor& dx) override;
   void sum_middle(const Tensor& x, Tensor& y) override;
+  void sum_rows(const Tensor& dy, const Tensor& ids, Tensor& dtable) override;
+  void layer_norm_backward(const Tensor& x, const Tensor& w, float eps, const Tensor& dy, Tensor& dx,
+                           Tensor& dw, Tensor& db) override;
+  void rms_norm_backward(const Tensor& x, const Tensor& w, float eps, const Tensor& dy, Tensor& dx,
+                         Tensor& dw) override;
+  void group_norm_backward(const Tensor& x, int groups, const Tensor& w, float eps, const Tensor& dy,
+                           Tensor& dx, Tensor& dw, Tensor& db) override;
+  void conv2d_backward_input(const Tensor& dy, const Tensor& w, const Conv2dOptions& options,
+                             Tensor& dx) override;
+  void conv2d_backward_weight(const Tensor& x, const Tensor& dy, const Conv2dOptions& options,
+                              Tensor& dw) override;
+  void attention_backward(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& bias,
+                          const AttentionOptions& options, const Tensor& y, const Tensor& dy, Tensor& dq,
+                          Tensor& dk, Tensor& dv) override;
 
   // pictures and positions
   void resize(const Tensor& x, ResizeFilter filter, bool antialias, Tensor& y) override;

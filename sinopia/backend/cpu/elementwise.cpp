@@ -32,6 +32,12 @@ struct ActivateOp {
     return Activate<kActivation>(d, x);
   }
 };
+struct LeakyReluOp {
+  template <class D, class V>
+  HWY_INLINE V operator()(D d, V x) const {
+    return hn::IfThenElse(hn::Gt(x, hn::Zero(d)), x, hn::Mul(x, hn::Set(d, kLeak)));
+  }
+};
 struct ExpOp {
   template <class D, class V>
   HWY_INLINE V operator()(D d, V x) const {
@@ -84,6 +90,8 @@ void UnaryRun(UnaryOp op, const float* x, float* y, size_t n) {
       return Map(ActivateOp<Activation::QuickGelu>(), x, y, n);
     case UnaryOp::Relu:
       return Map(ActivateOp<Activation::Relu>(), x, y, n);
+    case UnaryOp::LeakyRelu:
+      return Map(LeakyReluOp(), x, y, n);
     case UnaryOp::Tanh:
       return Map(ActivateOp<Activation::Tanh>(), x, y, n);
     case UnaryOp::Sigmoid:

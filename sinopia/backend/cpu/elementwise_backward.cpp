@@ -42,6 +42,8 @@ HWY_INLINE V Derivative(D d, V x) {
     return gated(hn::Mul(x, scale), scale);
   } else if constexpr (kOp == UnaryOp::Relu) {
     return hn::IfThenElseZero(hn::Gt(x, hn::Zero(d)), one);
+  } else if constexpr (kOp == UnaryOp::LeakyRelu) {
+    return hn::IfThenElse(hn::Gt(x, hn::Zero(d)), one, hn::Set(d, kLeak));
   } else if constexpr (kOp == UnaryOp::Tanh) {
     const V t = Tanh(d, x);
     return hn::NegMulAdd(t, t, one);
@@ -100,6 +102,8 @@ void UnaryBackwardRun(UnaryOp op, const float* x, const float* dy, float* dx, si
       return Map2(ChainOp<UnaryOp::QuickGelu>(), x, dy, dx, n);
     case UnaryOp::Relu:
       return Map2(ChainOp<UnaryOp::Relu>(), x, dy, dx, n);
+    case UnaryOp::LeakyRelu:
+      return Map2(ChainOp<UnaryOp::LeakyRelu>(), x, dy, dx, n);
     case UnaryOp::Tanh:
       return Map2(ChainOp<UnaryOp::Tanh>(), x, dy, dx, n);
     case UnaryOp::Sigmoid:
@@ -215,7 +219,8 @@ void CpuKernels::softmax_backward(const Tensor& y, const Tensor& dy, Tensor& dx)
   const int64_t D = y.dim(-1);
   for_rows(y.numel() / D, D, [&](int64_t row) {
     HWY_DYNAMIC_DISPATCH(SoftmaxBackwardRow)
-    (y.data<float>() + row * D, dy.data<float>() + row * D, dx.data<float>() + row * D, static_cast<size_t>(D));
+    (y.data<float>() + row * D, dy.data<float>() + row * D, dx.data<float>() + row * D,
+     static_cast<size_t>(D));
   });
 }
 
@@ -244,7 +249,8 @@ void CpuKernels::sum_middle(const Tensor& x, Tensor& y) {
                    std::fill(sums.begin(), sums.end(), 0.0);
                    for (int64_t i = 0; i < blocks; ++i) {
                      const float* from = partial.data() + (a * blocks + i) * B;
-                     for (int64_t b = 0; b < B; ++b) sums[static_cast<size_t>(b)] += static_cast<double>(from[b]);
+                     for (int64_t b = 0; b < B; ++b)
+                       sums[static_cast<size_t>(b)] += static_cast<double>(from[b]);
                    }
                    for (int64_t b = 0; b < B; ++b)
                      y.data<float>()[a * B + b] = static_cast<float>(sums[static_cast<size_t>(b)]);

@@ -150,6 +150,17 @@ void PackTile(const float* const* rows, int64_t rows_step, int64_t segments, int
   }
 }
 
+/// The same from a left factor that lies transposed: column k of the tile begins at from + k * stride. The
+/// tile has `rows` rows, the last repeated.
+template <int kRows>
+void PackTransposedTile(const float* from, int64_t stride, int64_t length, int64_t rows,
+                        float* HWY_RESTRICT to) {
+  for (int64_t k = 0; k < length; ++k, from += stride) {
+    float* out = to + k / kRun * kRows * kRun + k % kRun;
+    for (int64_t i = 0; i < kRows; ++i) out[i * kRun] = from[std::min(i, rows - 1)];
+  }
+}
+
 /// The sums of a register tile: kRows rows of kVectors vectors.
 template <int kRows, int kVectors>
 struct TileSums {

@@ -26,6 +26,10 @@ void PackWeights(const GemmProblem& p, const BlockK& block, int64_t column, floa
   if (p.w_is_kn) {
     for (int64_t k = 0; k < block.size(); ++k) {
       const T* from = w + (block.begin + k) * p.n + column;
+      if (columns == kMaxTileColumns) {  // a loop whose length is known
+        for (int64_t j = 0; j < kMaxTileColumns; ++j) panel[k * width + j] = to_float(from[j]);
+        continue;
+      }
       for (int64_t j = 0; j < columns; ++j) panel[k * width + j] = to_float(from[j]);
       for (int64_t j = columns; j < width; ++j) panel[k * width + j] = 0;
     }
@@ -36,6 +40,33 @@ void PackWeights(const GemmProblem& p, const BlockK& block, int64_t column, floa
   for (int64_t j = 0; j < width; ++j)
     rows[j] = j < columns ? w + (column + j) * p.k + block.begin : kNoWeights;
   PackRows(rows, width, block.size(), panel);
+}
+
+/// The panel of columns [column, column + TileColumns()) of a picture's patches; pixels are its rows.
+void PackPatches(const GemmProblem& p, const BlockK& block, int64_t column, float* HWY_RESTRICT panel) {
+  struct Run {
+    int64_t at, dy, dx, channel, count;
+  };
+  const Patches& g = *p.w_patches;
+  const int64_t width = TileColumns(), end = std::min(column + width, p.n);
+  Run runs[kMaxTileColumns];
+  int count = 0;
+  for (int64_t j = column; j < end; j += runs[count++].count) {
+    const int64_t tap = j / g.channels, channel = j % g.channels;
+    runs[count] = {j - column, tap / g.kernel_width, tap % g.kernel_width, channel,
+                   std::min(g.channels - channel, end - j)};
+  }
+  std::fill_n(panel, block.size() * width, 0.0f);
+  for (int64_t k = 0; k < block.size(); ++k, panel += width) {
+    const Corner corner = corner_of(g, static_cast<const float*>(p.w), block.begin + k);
+    for (int i = 0; i < count; ++i) {
+      const Run& run = runs[i];
+      const int64_t y = corner.y + run.dy, x = corner.x + run.dx;
+      if (y < 0 || y >= g.height || x < 0 || x >= g.width) continue;
+      const float* from = corner.image + (y * g.width + x) * g.channels + run.channel;
+      for (int64_t c = 0; c < run.count; ++c) panel[run.at + c] = from[c];
+    }
+  }
 }
 
 struct Quantised {};  // in place of an element type
@@ -71,11 +102,17 @@ void MultiplyBlock(const GemmProblem& p, const std::vector<BlockK>& blocks, int6
   RowPointers pointers(p, zeros, row0, rows, step);
   for (int64_t b = first; b < last; ++b) {
     const BlockK& block = blocks[b];
-    const float* const* runs = pointers.find(block);
     const int64_t tile_size = packed_size<kTileRows>(block.size());
     float* left = thread_scratch(tiles * tile_size);
-    for (int64_t i = 0; i < tiles; ++i)
-      PackTile<kTileRows>(runs + i * kTileRows, step, block.segments, block.length, left + i * tile_size);
+    if (p.x_is_km) {
+      for (int64_t i = 0; i < tiles; ++i)
+        PackTransposedTile<kTileRows>(p.x + block.begin * p.m + row0 + i * kTileRows, p.m, block.size(),
+                                      rows - i * kTileRows, left + i * tile_size);
+    } else {
+      const float* const* runs = pointers.find(block);
+      for (int64_t i = 0; i < tiles; ++i)
+        PackTile<kTileRows>(runs + i * kTileRows, step, block.segments, block.length, left + i * tile_size);
+    }
     const bool is_first = b == 0, is_last = b + 1 == static_cast<int64_t>(blocks.size());
     for (int64_t panel = panel0; panel < panel1; ++panel) {
       const int64_t size = width * block.size(), column = panel * width;
@@ -127,7 +164,11 @@ void MultiplyPacked(const GemmProblem& p) {
         const int64_t panel = i % panels;
         float* to =
             packed_data + (block.begin - blocks[first].begin) * panels * width + panel * width * block.size();
-        PackWeights<T>(p, block, panel * width, to);
+        if (p.w_patches) {
+          PackPatches(p, block, panel * width, to);
+        } else {
+          PackWeights<T>(p, block, panel * width, to);
+        }
       }
     });
     parallel_for(row_blocks * column_cuts, 1, [&](int64_t begin, int64_t end) {

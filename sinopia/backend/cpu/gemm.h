@@ -23,6 +23,8 @@ struct GemmProblem {
   const void* w = nullptr;           ///< [N,K], or [K,N] if w_is_kn
   DType w_dtype = DType::F32;        ///< F32, F16, BF16 or quantised, which is never [K,N]
   bool w_is_kn = false;
+  bool x_is_km = false;                ///< x is [K,M]
+  const Patches* w_patches = nullptr;  ///< if set, w is the f32 picture whose patches are the rows of [K,N]
   float alpha = 1;
   const float* bias = nullptr;  ///< [N], may be absent
   const float* add = nullptr;   ///< [M / rows_per_add, N], may be absent: row i takes add[i / rows_per_add]

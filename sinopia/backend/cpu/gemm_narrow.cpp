@@ -167,7 +167,7 @@ namespace sinopia {
 HWY_EXPORT(GemmNarrow);
 
 bool is_narrow(const GemmProblem& p) {
-  if (p.w_is_kn) return false;
+  if (p.w_is_kn || p.x_is_km || p.w_patches) return false;
   const bool few_rows = p.m <= 8 && !p.patches;
   return few_rows || p.n <= 4;
 }

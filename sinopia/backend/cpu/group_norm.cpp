@@ -4,7 +4,7 @@
 
 #include "sinopia/backend/cpu/cast.h"
 #include "sinopia/backend/cpu/cpu_kernels.h"
-#include "sinopia/base/threads.h"
+#include "sinopia/backend/cpu/group_statistics.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "sinopia/backend/cpu/group_norm.cpp"
@@ -124,7 +124,7 @@ struct Part {
 // block's pixels: since these belong to the block, their distance from its mean is at most four of its
 // deviations whatever they hold, so that little is lost where a mean is large. At most 256 numbers are added
 // in f32.
-constexpr int64_t kBlockPixels = 256, kSampledPixels = 16;
+constexpr int64_t kSampledPixels = 16;
 
 void block_parts(const float* x, int64_t pixels, int64_t C, int64_t groups, Part* parts) {
   const int64_t width = C / groups, sampled = std::min(pixels, kSampledPixels), stride = pixels / sampled;
@@ -155,23 +155,32 @@ void block_parts(const float* x, int64_t pixels, int64_t C, int64_t groups, Part
 
 }  // namespace
 
+std::vector<GroupStatistics> group_statistics(const Tensor& x, int groups, float eps) {
+  const int64_t N = x.dim(0), C = x.dim(-1), P = x.numel() / (N * C);
+  const float* source = x.data<float>();
+  const int64_t blocks = (P + kBlockPixels - 1) / kBlockPixels;
+  std::vector<Part> parts(static_cast<size_t>(N * blocks * groups));
+  for_blocks(x, [&](int64_t n, int64_t p, int64_t pixels) {
+    block_parts(source + (n * P + p) * C, pixels, C, groups,
+                &parts[static_cast<size_t>((n * blocks + p / kBlockPixels) * groups)]);
+  });
+  std::vector<GroupStatistics> result;
+  for (int64_t n = 0; n < N; ++n) {
+    for (int64_t g = 0; g < groups; ++g) {
+      Part all = parts[static_cast<size_t>(n * blocks * groups + g)];
+      for (int64_t i = 1; i < blocks; ++i)
+        all.merge(parts[static_cast<size_t>((n * blocks + i) * groups + g)]);
+      result.push_back({all.mean, 1.0 / std::sqrt(all.squares / all.count + static_cast<double>(eps))});
+    }
+  }
+  return result;
+}
+
 void CpuKernels::group_norm(const Tensor& x, int groups, const Tensor& w, const Tensor& b, float eps,
                             Activation activation, Tensor& y) {
   if (x.numel() == 0) return;
   const int64_t N = x.dim(0), C = x.dim(-1), P = x.numel() / (N * C), width = C / groups;
-  const float* source = x.data<float>();
-  float* target = y.data<float>();
-  const int64_t blocks = (P + kBlockPixels - 1) / kBlockPixels;
-  const int64_t grain = std::max<int64_t>(1, kMemoryGrain / (kBlockPixels * C));
-
-  std::vector<Part> parts(static_cast<size_t>(N * blocks * groups));
-  parallel_for(N * blocks, grain, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      const int64_t n = i / blocks, p = i % blocks * kBlockPixels;
-      block_parts(source + (n * P + p) * C, std::min(kBlockPixels, P - p), C, groups,
-                  &parts[static_cast<size_t>(i * groups)]);
-    }
-  });
+  const std::vector<GroupStatistics> statistics = group_statistics(x, groups, eps);
 
   // The mean is taken off in two parts, its f32 value and, within the shift, the rest: beside a large mean
   // the result is as good as x.
@@ -179,30 +188,24 @@ void CpuKernels::group_norm(const Tensor& x, int groups, const Tensor& w, const 
   const auto NC = static_cast<size_t>(N * C);
   std::vector<float> center(NC), scale(NC), shift(NC);
   for (int64_t n = 0; n < N; ++n) {
-    for (int64_t g = 0; g < groups; ++g) {
-      Part all = parts[static_cast<size_t>(n * blocks * groups + g)];
-      for (int64_t i = 1; i < blocks; ++i)
-        all.merge(parts[static_cast<size_t>((n * blocks + i) * groups + g)]);
-      const double factor = 1.0 / std::sqrt(all.squares / all.count + static_cast<double>(eps));
-      for (int64_t c = g * width; c < (g + 1) * width; ++c) {
-        const auto at = static_cast<size_t>(n * C + c);
-        const double a = weight.defined() ? factor * static_cast<double>(weight.data<float>()[c]) : factor;
-        const double offset = bias.defined() ? static_cast<double>(bias.data<float>()[c]) : 0.0;
-        center[at] = static_cast<float>(all.mean);
-        scale[at] = static_cast<float>(a);
-        shift[at] = static_cast<float>(offset - (all.mean - static_cast<double>(center[at])) * a);
-      }
+    for (int64_t c = 0; c < C; ++c) {
+      const auto at = static_cast<size_t>(n * C + c);
+      const GroupStatistics& group = statistics[static_cast<size_t>(n * groups + c / width)];
+      const double a =
+          weight.defined() ? group.factor * static_cast<double>(weight.data<float>()[c]) : group.factor;
+      const double offset = bias.defined() ? static_cast<double>(bias.data<float>()[c]) : 0.0;
+      center[at] = static_cast<float>(group.mean);
+      scale[at] = static_cast<float>(a);
+      shift[at] = static_cast<float>(offset - (group.mean - static_cast<double>(center[at])) * a);
     }
   }
 
-  parallel_for(N * blocks, grain, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      const int64_t n = i / blocks, p = i % blocks * kBlockPixels, at = (n * P + p) * C;
-      const auto first = static_cast<size_t>(n * C);
-      HWY_DYNAMIC_DISPATCH(NormalisePixels)
-      (source + at, static_cast<size_t>(std::min(kBlockPixels, P - p)), static_cast<size_t>(C),
-       &center[first], &scale[first], &shift[first], activation, target + at);
-    }
+  for_blocks(x, [&](int64_t n, int64_t p, int64_t pixels) {
+    const int64_t at = (n * P + p) * C;
+    const auto first = static_cast<size_t>(n * C);
+    HWY_DYNAMIC_DISPATCH(NormalisePixels)
+    (x.data<float>() + at, static_cast<size_t>(pixels), static_cast<size_t>(C), &center[first], &scale[first],
+     &shift[first], activation, y.data<float>() + at);
   });
 }
 

@@ -15,6 +15,9 @@ namespace sinopia {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
+/// What a leaky ReLU leaves of negative numbers.
+inline constexpr float kLeak = 0.2f;
+
 // All functions take f32 vectors of any size, give NaN for NaN, and treat each lane alike, so that a result
 // does not depend on where an element stands. The polynomials are minimax fits of our own.
 

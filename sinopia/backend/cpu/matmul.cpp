@@ -4,8 +4,9 @@
 
 namespace sinopia {
 
-void CpuKernels::matmul(const Tensor& a, const Tensor& b, bool transpose_b, float alpha, Tensor& y) {
-  const int64_t batch = y.dim(0), M = y.dim(1), N = y.dim(2), K = a.dim(2);
+void CpuKernels::matmul(const Tensor& a, const Tensor& b, Transpose transpose, float alpha, Tensor& y) {
+  const bool left = transpose == Transpose::Left;
+  const int64_t batch = y.dim(0), M = y.dim(1), N = y.dim(2), K = a.dim(left ? 1 : 2);
   const float* a_data = a.data<float>();
   const float* b_data = b.data<float>();
   float* y_data = y.data<float>();
@@ -16,7 +17,8 @@ void CpuKernels::matmul(const Tensor& a, const Tensor& b, bool transpose_b, floa
     p.k = K;
     p.x = a_data + i * M * K;
     p.w = b_data + i * N * K;
-    p.w_is_kn = !transpose_b;
+    p.w_is_kn = transpose != Transpose::Right;
+    p.x_is_km = left;
     p.alpha = alpha;
     p.y = y_data + i * M * N;
     gemm(p);

@@ -49,7 +49,7 @@ RowMax most_alike(const Tensor& sources, const Tensor& destinations) {
   for (int64_t begin = 0; begin < S; begin += piece) {
     const int64_t end = std::min(S, begin + piece);
     const Tensor alike = matmul(sources.slice(begin, end).reshape({1, end - begin, C}),
-                                destinations.reshape({1, D, C}), /*transpose_b=*/true);
+                                destinations.reshape({1, D, C}), Transpose::Right);
     const RowMax best = row_max(alike);
     std::copy_n(best.value.data<float>(), end - begin, all.value.data<float>() + begin);
     std::copy_n(best.place.data<int32_t>(), end - begin, all.place.data<int32_t>() + begin);
