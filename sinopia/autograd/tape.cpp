@@ -157,8 +157,8 @@ class Tape {
     for (size_t i = 0; i < inputs.size(); ++i) {
       if (!inputs[i].node || !gradients[i]) continue;
       SINOPIA_CHECK(gradients[i].numel() == inputs[i].count, InvalidArgument,
-                    "[backward] '{}' gave {} for an input of {} elements", node.name(), describe(gradients[i]),
-                    inputs[i].count);
+                    "[backward] '{}' gave {} for an input of {} elements", node.name(),
+                    describe(gradients[i]), inputs[i].count);
       inputs[i].node->accumulate(inputs[i].begin, gradients[i]);
     }
   }
@@ -200,7 +200,8 @@ void backward(const Tensor& y, const Tensor& dy) {
 
 int64_t recorded_ops() { return recorded; }
 
-Tensor checkpointed(const std::function<Tensor(const std::vector<Tensor>&)>& body, std::vector<Tensor> inputs) {
+Tensor checkpointed(const std::function<Tensor(const std::vector<Tensor>&)>& body,
+                    std::vector<Tensor> inputs) {
   if (!recording_gradients()) return body(inputs);
   Tensor y;
   {
@@ -222,7 +223,8 @@ Tensor checkpointed(const std::function<Tensor(const std::vector<Tensor>&)>& bod
       if (wants_gradient(result)) backward(result, dy);
     }
     Gradients gradients;
-    for (size_t i = 0; i < fresh.size(); ++i) gradients.push_back(wanted[i] ? gradient_of(fresh[i]) : Tensor());
+    for (size_t i = 0; i < fresh.size(); ++i)
+      gradients.push_back(wanted[i] ? gradient_of(fresh[i]) : Tensor());
     gradients.emplace_back();
     return gradients;
   };

@@ -62,15 +62,17 @@ Tensor record(std::string_view name, Tensor y, std::span<const Tensor* const> in
   if constexpr (std::invocable<Backward, const Tensor&, const Wanted&>) {
     return detail::record(name, std::move(y), inputs, std::forward<Backward>(backward));
   } else {
-    return detail::record(
-        name, std::move(y), inputs,
-        [backward = std::forward<Backward>(backward)](const Tensor& dy, const Wanted&) { return backward(dy); });
+    return detail::record(name, std::move(y), inputs,
+                          [backward = std::forward<Backward>(backward)](const Tensor& dy, const Wanted&) {
+                            return backward(dy);
+                          });
   }
 }
 
 /// body(inputs), of which only the inputs are kept: backward() runs it a second time to find what its ops
 /// have to keep (Chen et al. 2016). Leaves that it uses besides get their gradients too. It must give the
 /// same bits each time.
-Tensor checkpointed(const std::function<Tensor(const std::vector<Tensor>&)>& body, std::vector<Tensor> inputs);
+Tensor checkpointed(const std::function<Tensor(const std::vector<Tensor>&)>& body,
+                    std::vector<Tensor> inputs);
 
 }  // namespace sinopia

@@ -6,6 +6,8 @@
 
 #include <fmt/ranges.h>
 
+#include "sinopia/autograd/tape.h"
+#include "sinopia/backend/kernels.h"
 #include "sinopia/ops/shape.h"
 
 namespace sinopia {
@@ -115,6 +117,14 @@ Tensor RandomParameters::take(const std::string& name, const Shape& shape, const
   Tensor values = initial_values(shape, initialiser, hash(seed_, name));
   taken_.emplace(name, values);
   return values;
+}
+
+Tensor TrainableParameters::take(const std::string& name, const Shape& shape,
+                                 const Initialiser& initialiser) {
+  const Tensor given = from_.take(name, shape, initialiser);
+  Tensor own = Tensor::empty(given.shape(), DType::F32, given.device());
+  kernels(given.device()).convert(given, own);
+  return leaves_[name] = make_leaf(own);
 }
 
 Tensor ParameterShapes::take(const std::string& name, const Shape& shape, const Initialiser&) {

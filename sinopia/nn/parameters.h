@@ -44,6 +44,22 @@ class RandomParameters final : public ParameterSource {
   TensorMap taken_;
 };
 
+/// Another source's parameters in f32 and memory of their own, as leaves whose gradients are asked for: what
+/// is to be trained. The model and this share their elements, so that what an optimizer writes there is what
+/// the model multiplies by.
+class TrainableParameters final : public ParameterSource {
+ public:
+  /// `from` must stay until the model is built.
+  explicit TrainableParameters(ParameterSource& from) : from_(from) {}
+  Tensor take(const std::string& name, const Shape& shape, const Initialiser& initialiser) override;
+  bool has(const std::string& name) const override { return from_.has(name); }
+  const TensorMap& leaves() const { return leaves_; }
+
+ private:
+  ParameterSource& from_;
+  TensorMap leaves_;
+};
+
 /// Gives out no values, only notes names and shapes: what a model with this configuration consists of.
 class ParameterShapes final : public ParameterSource {
  public:

@@ -134,9 +134,8 @@ Tensor sum_to(const Tensor& x, const Shape& shape) {
     axis = first;
   }
   y = y.reshape(shape);
-  return record("sum_to", without_gradient(y), std::array{&x}, [whole = x.shape()](const Tensor& dy) {
-    return Gradients{zeros(whole, dy.device()) + dy};
-  });
+  return record("sum_to", without_gradient(y), std::array{&x},
+                [whole = x.shape()](const Tensor& dy) { return Gradients{zeros(whole, dy.device()) + dy}; });
 }
 
 Tensor sum(const Tensor& x) { return sum_to(x, {}); }
