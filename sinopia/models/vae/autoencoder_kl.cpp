@@ -96,13 +96,13 @@ AutoencoderKL::Decoder::Decoder(const Scope& scope, const AutoencoderConfig& con
   }
 }
 
-Tensor AutoencoderKL::Decoder::operator()(Tensor z) const {
+Tensor AutoencoderKL::Decoder::features(Tensor z) const {
   z = middle(conv_in(z));
   for (const Level& level : levels) {
     for (const ResBlock& block : level.blocks) z = block(z);
     if (level.up) z = (*level.up)(z, 2 * z.dim(1), 2 * z.dim(2));
   }
-  return conv_out(norm_out(z, Activation::Silu));
+  return norm_out(z, Activation::Silu);
 }
 
 AutoencoderKL::AutoencoderKL(const Scope& scope, const AutoencoderConfig& config)
@@ -127,10 +127,14 @@ DiagonalGaussian AutoencoderKL::encode(const Tensor& x) const {
   return {narrow(moments, -1, 0, C), clamp(narrow(moments, -1, C, 2 * C), -30.0f, 20.0f)};
 }
 
-Tensor AutoencoderKL::decode(const Tensor& z) const {
+Tensor AutoencoderKL::decode(const Tensor& z) const { return to_picture(decode_features(z)); }
+
+Tensor AutoencoderKL::to_picture(const Tensor& features) const { return decoder_.conv_out(features); }
+
+Tensor AutoencoderKL::decode_features(const Tensor& z) const {
   SINOPIA_CHECK(z.rank() == 4 && z.dim(3) == config_.latent_channels, InvalidArgument,
                 "[vae] expected latents [N,h,w,{}], got {}", config_.latent_channels, describe(z));
-  return decoder_(post_quant_conv_ ? (*post_quant_conv_)(z) : z);
+  return decoder_.features(post_quant_conv_ ? (*post_quant_conv_)(z) : z);
 }
 
 Tensor AutoencoderKL::to_diffusion(const Tensor& z) const {

@@ -61,6 +61,10 @@ class AutoencoderKL {
   Tensor encode_moments(const Tensor& x) const;
   /// z [N,h,w,C] -> [N,h*f,w*f,out_channels], about [-1,1], not limited.
   Tensor decode(const Tensor& z) const;
+  /// decode() in two parts, of which the second is the last convolution, 3x3 of stride 1: training looks at
+  /// what lies between them.
+  Tensor decode_features(const Tensor& z) const;
+  Tensor to_picture(const Tensor& features) const;
 
   /// From the encoder's latents to those that diffusion works on: (z - shift) * scale; and back.
   Tensor to_diffusion(const Tensor& z) const;
@@ -97,7 +101,8 @@ class AutoencoderKL {
     GroupNorm norm_out;
     Conv2d conv_out;
     Decoder(const Scope& scope, const AutoencoderConfig& config);
-    Tensor operator()(Tensor z) const;
+    /// All but the last convolution.
+    Tensor features(Tensor z) const;
   };
 
   AutoencoderConfig config_;

@@ -1,0 +1,115 @@
+#include "sinopia/train/autoencoder_objective.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "sinopia/autograd/tape.h"
+#include "sinopia/backend/kernels.h"
+#include "sinopia/ops/activation.h"
+#include "sinopia/ops/elementwise.h"
+
+namespace sinopia {
+namespace {
+
+double value_of(const Tensor& scalar) { return static_cast<double>(scalar.values<float>()[0]); }
+
+/// |gradient| of the last convolution's weight for a gradient dy of the picture.
+double last_layer_norm(const Tensor& features, const Tensor& dy) {
+  Tensor gradient = Tensor::empty({dy.dim(3), features.dim(3), 3, 3});
+  kernels(dy.device())
+      .conv2d_backward_weight(features, dy, {.stride = 1, .padding = Padding::same(1)}, gradient);
+  return std::sqrt(kernels(dy.device()).sum_of_squares(gradient));
+}
+
+/// The divergence of the latents from N(0,1), summed, a picture.
+Tensor divergence(const DiagonalGaussian& latents) {
+  const Tensor each = square(latents.mean) + exp(latents.logvar) - latents.logvar - 1.0;
+  return sum(each) * (0.5 / static_cast<double>(latents.mean.dim(0)));
+}
+
+}  // namespace
+
+AutoencoderObjective::AutoencoderObjective(const AutoencoderLossConfig& config,
+                                           const PatchDiscriminator* discriminator, const Lpips* lpips)
+    : config_(config), discriminator_(discriminator), lpips_(lpips) {
+  for (const double weight :
+       {config.l1, config.l2, config.perceptual, config.feature_matching, config.kl, config.adversarial}) {
+    SINOPIA_CHECK(weight >= 0, InvalidArgument, "[autoencoder] expected weights of at least 0, got {}",
+                  weight);
+  }
+  SINOPIA_CHECK(config.perceptual == 0 || lpips, InvalidArgument,
+                "[autoencoder] a perceptual weight of {} needs VGG16's weights", config.perceptual);
+  SINOPIA_CHECK((config.adversarial == 0 && config.feature_matching == 0) || discriminator, InvalidArgument,
+                "[autoencoder] adversarial and feature matching weights of {} and {} need a discriminator",
+                config.adversarial, config.feature_matching);
+}
+
+bool AutoencoderObjective::discriminates(int64_t step) const {
+  return discriminator_ &&
+         (config_.feature_matching > 0 || (config_.adversarial > 0 && step >= config_.adversarial_from));
+}
+
+AutoencoderLosses AutoencoderObjective::autoencoder_pass(const AutoencoderKL& autoencoder,
+                                                         const Tensor& pictures, const Tensor& noise,
+                                                         int64_t step) {
+  const RecordGradients on;
+  AutoencoderLosses losses;
+  const DiagonalGaussian latents = autoencoder.encode(pictures);
+  const Tensor features = autoencoder.decode_features(latents.sample(noise));
+  const Tensor picture = autoencoder.to_picture(features);
+  reconstruction_ = without_gradient(picture);
+
+  // What each part asks of the picture, of which alone both depend.
+  const Tensor seen = make_leaf(reconstruction_);
+  const auto N = static_cast<double>(pictures.dim(0));
+  const Tensor error = pictures - seen;
+  Tensor total = sum(abs(error)) * config_.l1;
+  if (config_.l2 > 0) total = total + sum(square(error)) * config_.l2;
+  const double elements = static_cast<double>(pictures.numel()) / N;
+  if (config_.perceptual > 0) {
+    const Tensor distance = lpips_->forward(pictures, seen);
+    losses.perceptual = value_of(mean(distance));
+    total = total + sum(distance) * (config_.perceptual * elements);
+  }
+  if (config_.feature_matching > 0) {
+    const PatchDiscriminator judge = discriminator_->frozen();
+    std::vector<Tensor> real, fake;
+    judge.forward(pictures, &real);
+    judge.forward(seen, &fake);
+    for (size_t i = 0; i < real.size(); ++i)
+      total = total + mean(abs(real[i] - fake[i])) * (config_.feature_matching * elements * N);
+  }
+  total = total * (1 / (std::exp(config_.logvar) * N));
+  backward(total);
+  losses.reconstruction = value_of(total) + elements * config_.logvar;
+  Tensor dy = gradient_of(seen);
+
+  if (config_.adversarial > 0 && step >= config_.adversarial_from) {
+    constexpr double kEps = 1e-4, kLargestBalance = 1e4;
+    const Tensor judged = make_leaf(reconstruction_);
+    const Tensor generator = -mean(discriminator_->frozen().forward(judged));
+    backward(generator);
+    losses.generator = value_of(generator);
+    const Tensor opinion = gradient_of(judged);
+    losses.balance = std::min(last_layer_norm(features, dy) / (last_layer_norm(features, opinion) + kEps),
+                              kLargestBalance);
+    dy = dy + opinion * (losses.balance * config_.adversarial);
+  }
+
+  const Tensor kl = divergence(latents);
+  losses.kl = value_of(kl);
+  backward(sum(picture * dy) + kl * config_.kl);
+  losses.total = losses.reconstruction + config_.kl * losses.kl +
+                 config_.adversarial * losses.balance * losses.generator;
+  return losses;
+}
+
+DiscriminatorLosses AutoencoderObjective::discriminator_pass(const Tensor& pictures) const {
+  const RecordGradients on;
+  const Tensor real = discriminator_->forward(pictures), fake = discriminator_->forward(reconstruction_);
+  const Tensor hinge = (mean(relu(1.0 - real)) + mean(relu(fake + 1.0))) * 0.5;
+  backward(hinge);
+  return {value_of(hinge), value_of(mean(without_gradient(real))), value_of(mean(without_gradient(fake)))};
+}
+
+}  // namespace sinopia

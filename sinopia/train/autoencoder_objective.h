@@ -1,0 +1,67 @@
+#pragma once
+
+#include <optional>
+
+#include "sinopia/models/discriminator/patch_discriminator.h"
+#include "sinopia/models/lpips/lpips.h"
+#include "sinopia/models/vae/autoencoder_kl.h"
+
+namespace sinopia {
+
+/// What an autoencoder is trained on (Rombach et al. 2022, appendix G; Esser et al. 2021). Every weight may
+/// be 0. Sums over the elements of a picture are means over the batch.
+struct AutoencoderLossConfig {
+  double l1 = 1, l2 = 0;        ///< of each element's error and its square, summed over the picture
+  double perceptual = 1;        ///< of LPIPS, added to the error of every element
+  double feature_matching = 0;  ///< of the discriminator's features, likewise: where no VGG16 is at hand
+  double logvar = 0;            ///< of the picture given the latent: the error counts 1 / e^logvar
+  double kl = 1e-6;             ///< of the latent's divergence from a standard normal one, summed over it
+  double adversarial = 0.5;     ///< of the discriminator's opinion, times a balance of gradients
+  int64_t adversarial_from = 50001;  ///< the step at which it begins
+};
+
+struct AutoencoderLosses {
+  double total = 0;           ///< what is minimised
+  double reconstruction = 0;  ///< error and perceptual part, with logvar
+  double perceptual = 0;      ///< LPIPS, the batch's mean
+  double kl = 0;
+  double generator = 0;  ///< minus the mean logit of the reconstructions
+  double balance = 0;    ///< |gradient of the reconstruction| / |gradient of the generator| where it ends
+};
+
+struct DiscriminatorLosses {
+  double total = 0;           ///< half the hinge losses of both
+  double real = 0, fake = 0;  ///< mean logits
+};
+
+/// The two losses of an autoencoder and its discriminator. Their backward passes bring the gradients to the
+/// leaves that each is made of; nothing else keeps any. Reference: latent-diffusion,
+/// ldm/modules/losses/contperceptual.py, but that the discriminator sees the reconstruction that the
+/// autoencoder was trained on, where the reference makes another one.
+class AutoencoderObjective {
+ public:
+  /// `discriminator` and `lpips` may be null if nothing that needs them has a weight, and must stay.
+  /// Throws InvalidArgument for weights below 0, and for one whose network is missing.
+  AutoencoderObjective(const AutoencoderLossConfig& config, const PatchDiscriminator* discriminator,
+                       const Lpips* lpips);
+
+  /// pictures [N,H,W,3] in [-1,1], whole latent cells; noise N(0,1) of the latents' shape. Leaves the
+  /// reconstruction in reconstruction().
+  AutoencoderLosses autoencoder_pass(const AutoencoderKL& autoencoder, const Tensor& pictures,
+                                     const Tensor& noise, int64_t step);
+  /// Whether the discriminator learns at this step.
+  bool discriminates(int64_t step) const;
+  /// Of the same pictures and their reconstruction.
+  DiscriminatorLosses discriminator_pass(const Tensor& pictures) const;
+
+  /// Of the last autoencoder_pass, without a past.
+  const Tensor& reconstruction() const { return reconstruction_; }
+
+ private:
+  AutoencoderLossConfig config_;
+  const PatchDiscriminator* discriminator_;
+  const Lpips* lpips_;
+  Tensor reconstruction_;
+};
+
+}  // namespace sinopia

@@ -1,0 +1,181 @@
+#include "sinopia/train/autoencoder_objective.h"
+
+#include <cmath>
+
+#include <nlohmann/json.hpp>
+
+#include "sinopia/autograd/tape.h"
+#include "sinopia/io/safetensors.h"
+#include "sinopia/nn/parameters.h"
+#include "sinopia/ops/shape.h"
+#include "sinopia/train/gradients.h"
+#include "sinopia/train/optimizers/optimizer.h"
+#include "tests/reference.h"
+
+namespace sinopia {
+namespace {
+
+using namespace testing;
+using nlohmann::json;
+
+const TensorFile& golden() {
+  static const TensorFile file =
+      read_safetensors(std::string(SINOPIA_TEST_DATA) + "/train/autoencoder_training.safetensors");
+  return file;
+}
+
+TensorMap part(const std::string& prefix) {
+  TensorMap result;
+  for (const auto& [name, tensor] : golden().tensors) {
+    if (name.starts_with(prefix)) result[name.substr(prefix.size())] = tensor;
+  }
+  return result;
+}
+
+Tensor of_step(const std::string& name, int64_t step) {
+  const Tensor all = to_dtype(golden().tensors.at(name), DType::F32);
+  const auto dims = all.shape().dims();
+  return all.slice(step, step + 1).reshape(Shape(std::vector<int64_t>(dims.begin() + 1, dims.end())));
+}
+
+/// VGG16 with the weights of vgg16_weight() in tools/golden/autoencoder_training.py.
+class WavyVgg16 final : public ParameterSource {
+ public:
+  Tensor take(const std::string&, const Shape& shape, const Initialiser&) override {
+    const double fan_in = shape.rank() > 1 ? static_cast<double>(shape.numel() / shape.dim(0)) : 0;
+    const double scale = shape.rank() > 1 ? std::sqrt(6 / fan_in) : 0.05;
+    std::vector<float> values;
+    for (int64_t i = 0; i < shape.numel(); ++i)
+      values.push_back(static_cast<float>(scale * std::cos(0.7 * static_cast<double>(i) + index_)));
+    ++index_;
+    return Tensor::from(shape, values);
+  }
+  bool has(const std::string&) const override { return true; }
+
+ private:
+  double index_ = 0;
+};
+
+const Lpips& lpips() {
+  static const Lpips model = [] {
+    WavyVgg16 weights;
+    return Lpips(Scope(weights));
+  }();
+  return model;
+}
+
+TEST(Lpips, IsThePackages) {
+  const Tensor got = lpips().forward(of_step("pictures", 0), of_step("pictures", 1));
+  expect_close(got, doubles(golden().tensors.at("lpips")), 0, 2e-6);
+  const Tensor same = of_step("pictures", 2);
+  for (const double v : doubles(lpips().forward(same, same))) EXPECT_EQ(v, 0);
+}
+
+TEST(Lpips, RefusesWhatDoesNotFit) {
+  const Tensor x = zeros({1, 32, 32, 3});
+  EXPECT_THROW(lpips().forward(x, zeros({1, 32, 31, 3})), Error);
+  EXPECT_THROW(lpips().forward(zeros({1, 15, 32, 3}), zeros({1, 15, 32, 3})), Error);
+  EXPECT_THROW(lpips().forward(zeros({1, 32, 32, 4}), zeros({1, 32, 32, 4})), Error);
+}
+
+// A black picture has no features at some pixels: their slopes are 0, not NaN.
+TEST(Lpips, HasAGradientWhereThereIsNoFeature) {
+  class Silent final : public ParameterSource {
+   public:
+    Tensor take(const std::string& name, const Shape& shape, const Initialiser&) override {
+      return full(shape, name.ends_with("bias") ? -1.0f : 1e-3f);
+    }
+    bool has(const std::string&) const override { return true; }
+  } weights;
+  const Lpips silent{Scope(weights)};
+  const Tensor x = make_leaf(zeros({1, 16, 16, 3}));
+  const RecordGradients on;
+  backward(silent.forward(x, full({1, 16, 16, 3}, 0.5f)));
+  for (const double v : doubles(gradient_of(x))) EXPECT_EQ(v, 0);
+}
+
+/// The leaves of a network and what steps them.
+struct Trained {
+  explicit Trained(const TensorMap& parameters)
+      : leaves(values(parameters)),
+        gradients(leaves),
+        optimizer(make_adamw(parameters, {.beta1 = 0.5, .beta2 = 0.9, .weight_decay = 0})) {}
+  static std::vector<Tensor> values(const TensorMap& parameters) {
+    std::vector<Tensor> result;
+    for (const auto& [name, leaf] : parameters) result.push_back(leaf);
+    return result;
+  }
+  void step() {
+    gradients.add();
+    optimizer->step(gradients.take(), 1e-3);
+  }
+  double norm() const { return gradient_norm(leaves); }
+
+  std::vector<Tensor> leaves;
+  GradientSum gradients;
+  std::unique_ptr<Optimizer> optimizer;
+};
+
+class AutoencoderTraining : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(AutoencoderTraining, IsPyTorchs) {
+  const std::string name = GetParam();
+  const json c = json::parse(golden().metadata.at("cases")).at(name);
+  const json shape = json::parse(golden().metadata.at("discriminator"));
+  CheckpointParameters vae_file(part("vae."), "vae"),
+      discriminator_file(part("discriminator."), "discriminator");
+  TrainableParameters vae_parameters(vae_file), discriminator_parameters(discriminator_file);
+  const AutoencoderKL vae(Scope(vae_parameters), autoencoder_config_from_json(golden().metadata.at("vae")));
+  const PatchDiscriminator discriminator(
+      Scope(discriminator_parameters),
+      {.in_channels = shape.at("input_nc"), .width = shape.at("ndf"), .layers = shape.at("n_layers")});
+  vae_file.finish();
+  discriminator_file.finish();
+  Trained first(vae_parameters.leaves()), second(discriminator_parameters.leaves());
+  AutoencoderObjective objective({.l1 = c.at("l1"),
+                                  .l2 = c.at("l2"),
+                                  .perceptual = c.at("perceptual"),
+                                  .feature_matching = c.at("feature_matching"),
+                                  .logvar = c.at("logvar"),
+                                  .kl = c.at("kl"),
+                                  .adversarial = c.at("adversarial"),
+                                  .adversarial_from = c.at("start")},
+                                 &discriminator, &lpips());
+
+  const auto expect = [&](const char* loss, int64_t step, double got) {
+    const double want = golden().tensors.at(name + "." + loss).values<double>()[static_cast<size_t>(step)];
+    EXPECT_NEAR(got, want, 1e-4 * std::abs(want)) << loss << " at step " << step;
+  };
+  for (int64_t step = 0; step < golden().tensors.at(name + ".total").numel(); ++step) {
+    const Tensor pictures = of_step("pictures", step);
+    const AutoencoderLosses losses = objective.autoencoder_pass(vae, pictures, of_step("noise", step), step);
+    expect("total", step, losses.total);
+    expect("reconstruction", step, losses.reconstruction);
+    expect("perceptual", step, losses.perceptual);
+    expect("kl", step, losses.kl);
+    expect("generator", step, losses.generator);
+    expect("balance", step, losses.balance);
+    for (const Tensor& leaf : second.leaves) EXPECT_FALSE(gradient_of(leaf)) << "the discriminator is frozen";
+    first.step();
+    if (!objective.discriminates(step)) {
+      expect("discriminator", step, 0);
+      continue;
+    }
+    expect("discriminator", step, objective.discriminator_pass(pictures).total);
+    second.step();
+  }
+  EXPECT_NEAR(first.norm() / golden().tensors.at(name + ".norm").values<double>()[0], 1, 1e-6);
+  EXPECT_NEAR(second.norm() / golden().tensors.at(name + ".discriminator_norm").values<double>()[0], 1, 1e-6);
+}
+
+INSTANTIATE_TEST_SUITE_P(Cases, AutoencoderTraining, ::testing::Values("latent_diffusion", "without_vgg"));
+
+TEST(AutoencoderObjective, RefusesWeightsWithoutTheirNetwork) {
+  EXPECT_THROW(AutoencoderObjective({}, nullptr, &lpips()), Error);
+  EXPECT_THROW(AutoencoderObjective({.adversarial = 0}, nullptr, nullptr), Error);
+  EXPECT_THROW(AutoencoderObjective({.l1 = -1, .perceptual = 0, .adversarial = 0}, nullptr, nullptr), Error);
+  EXPECT_NO_THROW(AutoencoderObjective({.perceptual = 0, .adversarial = 0}, nullptr, nullptr));
+}
+
+}  // namespace
+}  // namespace sinopia

@@ -1,0 +1,131 @@
+"""Writes tests/golden/train/autoencoder_training.safetensors: ten steps of a small AutoencoderKL of diffusers and
+taming-transformers' discriminator with the losses of latent diffusion, LPIPS by the package lpips among them.
+
+"vae.*" and "discriminator.*" are the parameters at the start (float16), "pictures" [step,N,H,W,3], "noise" [step,N,h,w,C];
+"<case>.<loss>" [step], "<case>.norm" and "<case>.discriminator_norm" of the parameters in the end; "lpips" is the distance
+of pictures[0] and pictures[1]. VGG16 has the weights of vgg16_weight() below. One difference to latent-diffusion: the
+discriminator learns from the reconstruction that the autoencoder was trained on.
+"""
+
+import json
+import pathlib
+
+import lpips
+import numpy
+import torch
+from diffusers import AutoencoderKL
+from manifest import note
+from safetensors.torch import save_file
+from taming.modules.discriminator.model import NLayerDiscriminator
+
+TARGET = pathlib.Path(__file__).resolve().parents[2] / "tests/golden/train/autoencoder_training.safetensors"
+SEED, STEPS, BATCH, SIZE = 3, 10, 2, 32
+VAE = dict(block_out_channels=(8, 16, 16), norm_num_groups=4, layers_per_block=1, latent_channels=3, sample_size=SIZE,
+           down_block_types=("DownEncoderBlock2D",) * 3, up_block_types=("UpDecoderBlock2D",) * 3)
+DISCRIMINATOR = dict(input_nc=3, ndf=8, n_layers=2)
+CASES = {
+    "latent_diffusion": dict(l1=1.0, l2=0.0, perceptual=1.0, feature_matching=0.0, logvar=0.3, kl=1e-3, adversarial=0.5, start=4),
+    "without_vgg": dict(l1=0.5, l2=2.0, perceptual=0.0, feature_matching=3.0, logvar=0.0, kl=1e-4, adversarial=0.2, start=7),
+}
+RATE = 1e-3
+
+
+def vgg16_weight(index, shape):
+    """Of parameter `index`, weights and biases counted in turns: sqrt(6 / fan_in) cos(0.7 i + index), or 0.05 cos(..)."""
+    count = int(numpy.prod(shape))
+    scale = (6 / numpy.prod(shape[1:])) ** 0.5 if len(shape) > 1 else 0.05
+    values = scale * numpy.cos(0.7 * numpy.arange(count, dtype=numpy.float64) + index)
+    return torch.from_numpy(values.astype(numpy.float32)).reshape(shape)
+
+
+def distance():
+    model = lpips.LPIPS(net="vgg", pnet_rand=True, verbose=False)
+    for index, p in enumerate(p for name, p in model.named_parameters() if name.startswith("net.")):
+        p.data = vgg16_weight(index, tuple(p.shape))
+    return model.eval()
+
+
+def build():
+    torch.manual_seed(SEED)
+    vae, discriminator = AutoencoderKL(**VAE), NLayerDiscriminator(**DISCRIMINATOR)
+    for p in [*vae.parameters(), *discriminator.parameters()]:
+        p.data = (p.data * (1 if p.ndim == 1 else 1.5)).half().float()
+    return vae.train(), discriminator.train()
+
+
+def features(discriminator, x):
+    result = []
+    for module in discriminator.main[:-1]:
+        x = module(x)
+        if isinstance(module, torch.nn.LeakyReLU):
+            result.append(x)
+    return result
+
+
+def train(case, data, perceptual):
+    vae, discriminator = build()
+    for module in discriminator.modules():
+        if isinstance(module, torch.nn.LeakyReLU):
+            module.inplace = False
+    first = torch.optim.Adam(vae.parameters(), lr=RATE, betas=(0.5, 0.9))
+    second = torch.optim.Adam(discriminator.parameters(), lr=RATE, betas=(0.5, 0.9))
+    history = {k: [] for k in ("total", "reconstruction", "perceptual", "kl", "generator", "balance", "discriminator")}
+    for step in range(STEPS):
+        x, noise = (data[k][step].permute(0, 3, 1, 2) for k in ("pictures", "noise"))
+        posterior = vae.encode(x).latent_dist
+        y = vae.decode(posterior.mean + posterior.std * noise).sample
+        each = case["l1"] * (x - y).abs() + case["l2"] * (x - y).square()
+        p = perceptual(x, y) if case["perceptual"] else torch.zeros(1)
+        each = each + case["perceptual"] * p
+        if case["feature_matching"]:
+            real, fake = features(discriminator, x), features(discriminator, y)
+            each = each + case["feature_matching"] * sum((r.detach() - f).abs().mean() for r, f in zip(real, fake))
+        reconstruction = (each / torch.exp(torch.tensor(case["logvar"])) + case["logvar"]).sum() / BATCH
+        kl = posterior.kl().sum() / BATCH
+        total, generator, balance = reconstruction + case["kl"] * kl, torch.zeros(()), torch.zeros(())
+        if step >= case["start"]:
+            generator = -discriminator(y).mean()
+            last = vae.decoder.conv_out.weight
+            a, b = (torch.autograd.grad(v, last, retain_graph=True)[0].norm() for v in (reconstruction, generator))
+            balance = torch.clamp(a / (b + 1e-4), 0, 1e4).detach()
+            total = total + case["adversarial"] * balance * generator
+        first.zero_grad()
+        total.backward()
+        first.step()
+        hinge = torch.zeros(())
+        if step >= case["start"] or case["feature_matching"]:
+            hinge = 0.5 * (torch.relu(1 - discriminator(x)).mean() + torch.relu(1 + discriminator(y.detach())).mean())
+            second.zero_grad()
+            hinge.backward()
+            second.step()
+        for k, v in dict(total=total, reconstruction=reconstruction, perceptual=p.mean(), kl=kl, generator=generator,
+                         balance=balance, discriminator=hinge).items():
+            history[k].append(v.item())
+    norm = {k: sum(p.double().square().sum() for p in m.parameters()).sqrt().detach().reshape(1)
+            for k, m in (("norm", vae), ("discriminator_norm", discriminator))}
+    return {k: torch.tensor(v, dtype=torch.float64) for k, v in history.items()} | norm
+
+
+def main():
+    vae, discriminator = build()
+    g = torch.Generator().manual_seed(SEED)
+    coarse = torch.randn(STEPS * BATCH, 3, 5, 5, generator=g)
+    pictures = torch.nn.functional.interpolate(coarse, SIZE, mode="bicubic").tanh().permute(0, 2, 3, 1)
+    data = {"pictures": pictures.reshape(STEPS, BATCH, SIZE, SIZE, 3).half().float().contiguous(),
+            "noise": torch.randn(STEPS, BATCH, SIZE // 4, SIZE // 4, 3, generator=g)}
+    perceptual = distance()
+    tensors = data | {"vae." + k: v.half() for k, v in vae.state_dict().items()}
+    tensors |= {"discriminator." + k: v.half() for k, v in discriminator.named_parameters()}
+    a, b = (data["pictures"][i].permute(0, 3, 1, 2) for i in (0, 1))
+    tensors["lpips"] = perceptual(a, b).detach().flatten()
+    for name, case in CASES.items():
+        tensors |= {f"{name}.{k}": v for k, v in train(case, data, perceptual).items()}
+    tensors["pictures"] = data["pictures"].half()
+    save_file({k: v.contiguous() for k, v in tensors.items()}, TARGET,
+              metadata={"vae": vae.to_json_string(), "cases": json.dumps(CASES), "discriminator": json.dumps(DISCRIMINATOR)})
+    note(TARGET, "autoencoder_training.py", ["diffusers", "lpips", "taming-transformers-rom1504", "torch"], SEED,
+         "losses 1e-4 relative, norms 1e-6")
+
+
+if __name__ == "__main__":
+    main()
