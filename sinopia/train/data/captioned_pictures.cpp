@@ -5,6 +5,7 @@
 #include <cctype>
 #include <map>
 #include <numeric>
+#include <optional>
 #include <string_view>
 
 #include <nlohmann/json.hpp>
@@ -80,9 +81,9 @@ void append_captions(const json& value, std::string_view where, std::vector<std:
   }
 }
 
-/// An example without its name from an object of JSON.
-CaptionedPicture example_of(const json& object, std::string_view where,
-                            const CaptionedPicturesOptions& options) {
+/// An example without its name from an object of JSON; nothing if its captions are all in other languages.
+std::optional<CaptionedPicture> example_of(const json& object, std::string_view where,
+                                           const CaptionedPicturesOptions& options) {
   SINOPIA_CHECK(object.is_object(), Corrupt, "[dataset] {}: expected an object", where);
   CaptionedPicture example;
   if (const json* captions = field_of(object, {"captions", "caption", "text"})) {
@@ -91,6 +92,7 @@ CaptionedPicture example_of(const json& object, std::string_view where,
         if (options.language.empty() || options.language == language)
           append_captions(list, where, example.captions);
       }
+      if (example.captions.empty() && !captions->empty()) return std::nullopt;
     } else {
       append_captions(*captions, where, example.captions);
     }
@@ -175,15 +177,16 @@ CaptionedPictures CaptionedPictures::from_json_lines(const fs::path& file,
   for_each_line(text, [&](std::string_view line, size_t number) {
     const std::string where = fmt::format("{} line {}", file.filename().string(), number);
     const json object = parse_json(line, where);
-    CaptionedPicture example = example_of(object, where, options);
+    std::optional<CaptionedPicture> example = example_of(object, where, options);
+    if (!example) return;
     const json* name = field_of(object, {"file", "file_name", "image"});
     SINOPIA_CHECK(name, Corrupt, "[dataset] {}: no \"file\"", where);
-    example.name = fs::path(text_of(*name, "file", where)).lexically_normal().generic_string();
-    SINOPIA_CHECK(is_safe_archive_name(example.name), Corrupt,
+    example->name = fs::path(text_of(*name, "file", where)).lexically_normal().generic_string();
+    SINOPIA_CHECK(is_safe_archive_name(example->name), Corrupt,
                   "[dataset] {}: '{}' is not a path from the file's folder on", where,
-                  example.name.substr(0, 100));
-    Place place{file.parent_path() / example.name};
-    set.add(std::move(example), std::move(place), options);
+                  example->name.substr(0, 100));
+    Place place{file.parent_path() / example->name};
+    set.add(std::move(*example), std::move(place), options);
   });
   set.finish(file.string());
   return set;
@@ -220,14 +223,15 @@ CaptionedPictures CaptionedPictures::from_shards(const std::vector<fs::path>& sh
     const int index = static_cast<int>(set.shards_.size());
     for (const auto& [key, found] : parts) {
       if (!found.picture) continue;
-      CaptionedPicture example;
+      std::optional<CaptionedPicture> example(std::in_place);
       if (found.json) {
         const std::string where = shard_name + "/" + found.json->name;
         example = example_of(parse_json(archive.read(*found.json), where), where, options);
       }
-      if (found.text && example.captions.empty()) example.captions = lines_of(archive.read(*found.text));
-      example.name = shard_name + "/" + found.picture->name;
-      set.add(std::move(example), {shard, index, found.picture->offset, found.picture->bytes}, options);
+      if (!example) continue;
+      if (found.text && example->captions.empty()) example->captions = lines_of(archive.read(*found.text));
+      example->name = shard_name + "/" + found.picture->name;
+      set.add(std::move(*example), {shard, index, found.picture->offset, found.picture->bytes}, options);
     }
     set.shards_.push_back(archive.storage());
   }

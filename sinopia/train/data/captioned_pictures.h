@@ -24,7 +24,8 @@ struct CaptionedPicture {
 struct CaptionedPicturesOptions {
   bool allow_missing_captions = false;  ///< a picture without a caption has the empty one
   std::string split = {};               ///< takes the examples of this split alone; empty: all
-  std::string language = "en";          ///< of captions listed by language; empty: all of them
+  /// Of captions listed by language; an example with none in it is left out. Empty: all languages.
+  std::string language = "en";
 };
 
 /// The bytes of a picture's file, and what keeps them in memory.
