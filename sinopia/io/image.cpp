@@ -8,6 +8,7 @@
 #include "sinopia/base/error.h"
 #include "sinopia/io/file.h"
 #include "sinopia/io/image_codecs.h"
+#include "sinopia/io/image_size.h"
 
 namespace sinopia {
 namespace {
@@ -35,6 +36,18 @@ Image map_pixels(const Image& image, int channels, const Map& map) {
   uint8_t* to = result.pixels.data();
   for (size_t i = 0; i < count; ++i, from += image.channels, to += channels) map(from, to);
   return result;
+}
+
+ImageFormat format_of_content(std::span<const uint8_t> bytes) {
+  const auto starts_with = [&](std::string_view magic, size_t offset = 0) {
+    return bytes.size() >= offset + magic.size() &&
+           std::memcmp(bytes.data() + offset, magic.data(), magic.size()) == 0;
+  };
+  if (starts_with("\x89PNG\r\n\x1a\n")) return ImageFormat::Png;
+  if (starts_with("\xff\xd8\xff")) return ImageFormat::Jpeg;
+  if (starts_with("RIFF") && starts_with("WEBP", 8)) return ImageFormat::Webp;
+  SINOPIA_CHECK(!bytes.empty(), Corrupt, "[image] the file is empty");
+  fail(ErrorKind::Unsupported, "[image] expected PNG, JPEG or WebP");
 }
 
 uint8_t blend(int over, int under, int alpha) {
@@ -65,15 +78,27 @@ void check_image_size(uint64_t width, uint64_t height, const char* format) {
 }
 
 Image decode_image(std::span<const uint8_t> bytes) {
-  const auto starts_with = [&](std::string_view magic, size_t offset = 0) {
-    return bytes.size() >= offset + magic.size() &&
-           std::memcmp(bytes.data() + offset, magic.data(), magic.size()) == 0;
-  };
-  if (starts_with("\x89PNG\r\n\x1a\n")) return decode_png(bytes);
-  if (starts_with("\xff\xd8\xff")) return decode_jpeg(bytes);
-  if (starts_with("RIFF") && starts_with("WEBP", 8)) return decode_webp(bytes);
-  SINOPIA_CHECK(!bytes.empty(), Corrupt, "[image] the file is empty");
-  fail(ErrorKind::Unsupported, "[image] expected PNG, JPEG or WebP");
+  switch (format_of_content(bytes)) {
+    case ImageFormat::Png:
+      return decode_png(bytes);
+    case ImageFormat::Jpeg:
+      return decode_jpeg(bytes);
+    case ImageFormat::Webp:
+      return decode_webp(bytes);
+  }
+  fail(ErrorKind::InvalidArgument, "[image] unknown format");
+}
+
+PictureSize read_image_size(std::span<const uint8_t> bytes) {
+  switch (format_of_content(bytes)) {
+    case ImageFormat::Png:
+      return read_png_size(bytes);
+    case ImageFormat::Jpeg:
+      return read_jpeg_size(bytes);
+    case ImageFormat::Webp:
+      return read_webp_size(bytes);
+  }
+  fail(ErrorKind::InvalidArgument, "[image] unknown format");
 }
 
 Image read_image(const std::filesystem::path& path) {

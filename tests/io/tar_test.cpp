@@ -50,6 +50,7 @@ TEST(Tar, ReadsMembersWhereTheyLie) {
                                          {"./d/b.png", b},
                                          {"a", a},
                                          {"link", "", '2'},
+                                         {"hard", "", '1', "00000001000"},
                                          {"empty", ""},
                                          {"v7", "old", '\0', "", "", ""},
                                          {"name", "x", '0', "", "some/prefix"},

@@ -153,6 +153,12 @@ TEST(BucketBatches, DependOnSeedAndEpochAlone) {
   EXPECT_TRUE(same(batches(1, 0), batches(1, 0)));
   EXPECT_FALSE(same(batches(1, 0), batches(1, 1)));
   EXPECT_FALSE(same(batches(1, 0), batches(2, 0)));
+  const auto order = [&](uint32_t epoch) {
+    std::vector<int> result;
+    for (const BucketBatch& batch : batches(1, epoch)) result.push_back(batch.bucket);
+    return result;
+  };
+  EXPECT_NE(order(0), order(1)) << "buckets come in another order, too";
   // Buckets are mixed over the epoch: the first half has more than one.
   const auto some = batches(1, 0);
   std::set<int> first;

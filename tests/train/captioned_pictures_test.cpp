@@ -58,6 +58,7 @@ TEST(CaptionedPictures, OfAFolder) {
   EXPECT_THAT(set[0].captions, ElementsAre("cd"));
   EXPECT_THAT(set[2].captions, ElementsAre("one", "two \xE4\xB8\x80"));
   EXPECT_EQ(set.picture(1).width, 7);
+  EXPECT_EQ(set.size_of(1), (PictureSize{2, 7}));
   EXPECT_EQ(set.picture(2).pixels, decode_image(picture_bytes(5, 3, 1)).pixels);
   EXPECT_EQ(set.content_hash(2), sha256_hex(picture_bytes(5, 3, 1)));
 }
@@ -90,6 +91,7 @@ TEST(CaptionedPictures, NameABrokenPicture) {
   put(folder / "cut.txt", "x");
   const auto set = CaptionedPictures::from_folder(folder.path());
   try {
+    EXPECT_EQ(set.size_of(0), (PictureSize{9, 9}));
     set.picture(0);
     ADD_FAILURE();
   } catch (const Error& error) {

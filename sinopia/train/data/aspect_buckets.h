@@ -4,12 +4,9 @@
 #include <span>
 #include <vector>
 
-namespace sinopia {
+#include "sinopia/io/image_size.h"
 
-struct PictureSize {
-  int height = 0, width = 0;
-  friend bool operator==(const PictureSize&, const PictureSize&) = default;
-};
+namespace sinopia {
 
 /// Which sizes pictures are trained at. As it stands: the 40 sizes that SDXL was trained at (Podell et al.
 /// 2023, appendix I), and 768x1344 lying and standing, of which that list has one.

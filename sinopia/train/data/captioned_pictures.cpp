@@ -272,13 +272,18 @@ PictureBytes CaptionedPictures::bytes(int64_t i) const {
 
 std::string CaptionedPictures::content_hash(int64_t i) const { return sha256_hex(bytes(i).bytes); }
 
-Image CaptionedPictures::picture(int64_t i) const {
+template <class Read>
+auto CaptionedPictures::read(int64_t i, const Read& from_bytes) const {
   const PictureBytes file = bytes(i);
   try {
-    return decode_image(file.bytes);
+    return from_bytes(file.bytes);
   } catch (const Error& error) {
     throw Error(error.kind(), fmt::format("{} in '{}'", error.what(), (*this)[i].name));
   }
 }
+
+Image CaptionedPictures::picture(int64_t i) const { return read(i, decode_image); }
+
+PictureSize CaptionedPictures::size_of(int64_t i) const { return read(i, read_image_size); }
 
 }  // namespace sinopia

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "sinopia/io/image.h"
+#include "sinopia/io/image_size.h"
 #include "sinopia/tensor/storage.h"
 
 namespace sinopia {
@@ -72,6 +73,8 @@ class CaptionedPictures {
   std::string content_hash(int64_t i) const;
   /// decode_image of bytes(i), whose errors name the picture.
   Image picture(int64_t i) const;
+  /// The size of picture(i), from its header alone.
+  PictureSize size_of(int64_t i) const;
 
  private:
   struct Place {
@@ -82,6 +85,8 @@ class CaptionedPictures {
 
   void add(CaptionedPicture example, Place place, const CaptionedPicturesOptions& options);
   void finish(const std::string& where);
+  template <class Read>
+  auto read(int64_t i, const Read& from_bytes) const;
 
   std::vector<CaptionedPicture> examples_;
   std::vector<Place> places_;

@@ -6,8 +6,8 @@
 
 #include "sinopia/io/image.h"
 #include "sinopia/io/image_resize.h"
+#include "sinopia/io/image_size.h"
 #include "sinopia/tensor/tensor.h"
-#include "sinopia/train/data/aspect_buckets.h"
 
 namespace sinopia {
 
