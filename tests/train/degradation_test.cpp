@@ -180,16 +180,22 @@ TEST(Degradation, GrayNoiseIsTheSameInAllChannels) {
   EXPECT_EQ(values.size(), 99u);
 }
 
-TEST(Degradation, CorrelatedNoiseHasAnOrthogonalRoot) {
-  for (uint32_t step = 0; step < 50; ++step) {
+TEST(Degradation, CorrelatedNoiseHasAnOrthogonalRootOfEvenVariances) {
+  constexpr int kCount = 500;
+  double mean = 0;
+  for (uint32_t step = 0; step < kCount; ++step) {
     Draws draws(3, Purpose::Degradation, step);
     const NoiseRoot r = correlated_noise(0.2, draws);
+    const auto dot = [&](size_t j, size_t k) {
+      return r[j] * r[k] + r[3 + j] * r[3 + k] + r[6 + j] * r[6 + k];
+    };
     for (size_t j = 0; j < 3; ++j) {
-      EXPECT_LE(r[j] * r[j] + r[3 + j] * r[3 + j] + r[6 + j] * r[6 + j], 0.04 * (1 + 1e-12));
-      for (size_t k = 0; k < j; ++k)
-        EXPECT_NEAR(r[j] * r[k] + r[3 + j] * r[3 + k] + r[6 + j] * r[6 + k], 0, 1e-12);
+      EXPECT_LE(dot(j, j), 0.04 * (1 + 1e-12));
+      mean += dot(j, j) / 0.04 / (3 * kCount);
+      for (size_t k = 0; k < j; ++k) EXPECT_NEAR(dot(j, k), 0, 1e-12);
     }
   }
+  EXPECT_NEAR(mean, 0.5, 5 * std::sqrt(1 / 12.0 / (3 * kCount)));
 }
 
 TEST(Degradation, LightIsLinearisedAsTheStandardSays) {
