@@ -38,14 +38,19 @@ Image map_pixels(const Image& image, int channels, const Map& map) {
   return result;
 }
 
-ImageFormat format_of_content(std::span<const uint8_t> bytes) {
+struct Decoder {
+  Image (*decode)(std::span<const uint8_t>);
+  PictureSize (*read_size)(std::span<const uint8_t>);
+};
+
+Decoder decoder_for(std::span<const uint8_t> bytes) {
   const auto starts_with = [&](std::string_view magic, size_t offset = 0) {
     return bytes.size() >= offset + magic.size() &&
            std::memcmp(bytes.data() + offset, magic.data(), magic.size()) == 0;
   };
-  if (starts_with("\x89PNG\r\n\x1a\n")) return ImageFormat::Png;
-  if (starts_with("\xff\xd8\xff")) return ImageFormat::Jpeg;
-  if (starts_with("RIFF") && starts_with("WEBP", 8)) return ImageFormat::Webp;
+  if (starts_with("\x89PNG\r\n\x1a\n")) return {decode_png, read_png_size};
+  if (starts_with("\xff\xd8\xff")) return {decode_jpeg, read_jpeg_size};
+  if (starts_with("RIFF") && starts_with("WEBP", 8)) return {decode_webp, read_webp_size};
   SINOPIA_CHECK(!bytes.empty(), Corrupt, "[image] the file is empty");
   fail(ErrorKind::Unsupported, "[image] expected PNG, JPEG or WebP");
 }
@@ -77,29 +82,9 @@ void check_image_size(uint64_t width, uint64_t height, const char* format) {
                 kMaxImagePixels + 0);
 }
 
-Image decode_image(std::span<const uint8_t> bytes) {
-  switch (format_of_content(bytes)) {
-    case ImageFormat::Png:
-      return decode_png(bytes);
-    case ImageFormat::Jpeg:
-      return decode_jpeg(bytes);
-    case ImageFormat::Webp:
-      return decode_webp(bytes);
-  }
-  fail(ErrorKind::InvalidArgument, "[image] unknown format");
-}
+Image decode_image(std::span<const uint8_t> bytes) { return decoder_for(bytes).decode(bytes); }
 
-PictureSize read_image_size(std::span<const uint8_t> bytes) {
-  switch (format_of_content(bytes)) {
-    case ImageFormat::Png:
-      return read_png_size(bytes);
-    case ImageFormat::Jpeg:
-      return read_jpeg_size(bytes);
-    case ImageFormat::Webp:
-      return read_webp_size(bytes);
-  }
-  fail(ErrorKind::InvalidArgument, "[image] unknown format");
-}
+PictureSize read_image_size(std::span<const uint8_t> bytes) { return decoder_for(bytes).read_size(bytes); }
 
 Image read_image(const std::filesystem::path& path) {
   const auto mapped = map_file(path);
