@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "sinopia/base/error.h"
+#include "sinopia/base/serial_section.h"
 
 namespace sinopia {
 namespace {
@@ -103,6 +104,9 @@ class ThreadPool {
 };
 
 }  // namespace
+
+SerialSection::SerialSection() : before_(inside_parallel) { inside_parallel = true; }
+SerialSection::~SerialSection() { inside_parallel = before_; }
 
 int thread_count() {
   const int requested = requested_threads.load(std::memory_order_relaxed);

@@ -157,6 +157,12 @@ Image apply_orientation(Image image, int orientation) {
   return result;
 }
 
+PictureSize oriented_size(uint64_t width, uint64_t height, std::span<const uint8_t> exif) {
+  constexpr int kFirstOnItsSide = 5;
+  if (parse_exif(exif).orientation >= kFirstOnItsSide) std::swap(width, height);
+  return {static_cast<int>(height), static_cast<int>(width)};
+}
+
 Image apply_exif(Image image, std::span<const uint8_t> bytes) {
   Exif exif = parse_exif(bytes);
   if (!exif.user_comment.empty()) image.text.try_emplace("parameters", std::move(exif.user_comment));

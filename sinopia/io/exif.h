@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "sinopia/io/image.h"
+#include "sinopia/io/image_size.h"
 
 namespace sinopia {
 
@@ -26,6 +27,9 @@ std::vector<uint8_t> make_exif(std::string_view user_comment);
 
 /// Turns the picture upright, as Pillow's exif_transpose.
 Image apply_orientation(Image image, int orientation);
+
+/// The size of the picture once it is turned.
+PictureSize oriented_size(uint64_t width, uint64_t height, std::span<const uint8_t> exif);
 
 /// Puts a decoded picture's EXIF to use: turns it, and keeps the UserComment as the text "parameters".
 Image apply_exif(Image image, std::span<const uint8_t> exif);

@@ -8,6 +8,7 @@
 #include "sinopia/base/error.h"
 #include "sinopia/io/file.h"
 #include "sinopia/io/image_codecs.h"
+#include "sinopia/io/image_size.h"
 
 namespace sinopia {
 namespace {
@@ -37,6 +38,23 @@ Image map_pixels(const Image& image, int channels, const Map& map) {
   return result;
 }
 
+struct Decoder {
+  Image (*decode)(std::span<const uint8_t>);
+  PictureSize (*read_size)(std::span<const uint8_t>);
+};
+
+Decoder decoder_for(std::span<const uint8_t> bytes) {
+  const auto starts_with = [&](std::string_view magic, size_t offset = 0) {
+    return bytes.size() >= offset + magic.size() &&
+           std::memcmp(bytes.data() + offset, magic.data(), magic.size()) == 0;
+  };
+  if (starts_with("\x89PNG\r\n\x1a\n")) return {decode_png, read_png_size};
+  if (starts_with("\xff\xd8\xff")) return {decode_jpeg, read_jpeg_size};
+  if (starts_with("RIFF") && starts_with("WEBP", 8)) return {decode_webp, read_webp_size};
+  SINOPIA_CHECK(!bytes.empty(), Corrupt, "[image] the file is empty");
+  fail(ErrorKind::Unsupported, "[image] expected PNG, JPEG or WebP");
+}
+
 uint8_t blend(int over, int under, int alpha) {
   const int sum = over * alpha + under * (255 - alpha);
   return static_cast<uint8_t>((sum + 127) / 255);
@@ -64,17 +82,9 @@ void check_image_size(uint64_t width, uint64_t height, const char* format) {
                 kMaxImagePixels + 0);
 }
 
-Image decode_image(std::span<const uint8_t> bytes) {
-  const auto starts_with = [&](std::string_view magic, size_t offset = 0) {
-    return bytes.size() >= offset + magic.size() &&
-           std::memcmp(bytes.data() + offset, magic.data(), magic.size()) == 0;
-  };
-  if (starts_with("\x89PNG\r\n\x1a\n")) return decode_png(bytes);
-  if (starts_with("\xff\xd8\xff")) return decode_jpeg(bytes);
-  if (starts_with("RIFF") && starts_with("WEBP", 8)) return decode_webp(bytes);
-  SINOPIA_CHECK(!bytes.empty(), Corrupt, "[image] the file is empty");
-  fail(ErrorKind::Unsupported, "[image] expected PNG, JPEG or WebP");
-}
+Image decode_image(std::span<const uint8_t> bytes) { return decoder_for(bytes).decode(bytes); }
+
+PictureSize read_image_size(std::span<const uint8_t> bytes) { return decoder_for(bytes).read_size(bytes); }
 
 Image read_image(const std::filesystem::path& path) {
   const auto mapped = map_file(path);

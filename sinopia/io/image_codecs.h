@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "sinopia/io/image.h"
+#include "sinopia/io/image_size.h"
 
 namespace sinopia {
 
@@ -14,6 +15,11 @@ namespace sinopia {
 Image decode_png(std::span<const uint8_t> bytes);
 Image decode_jpeg(std::span<const uint8_t> bytes);
 Image decode_webp(std::span<const uint8_t> bytes);
+
+// Of the header alone, turned as EXIF says.
+PictureSize read_png_size(std::span<const uint8_t> bytes);
+PictureSize read_jpeg_size(std::span<const uint8_t> bytes);
+PictureSize read_webp_size(std::span<const uint8_t> bytes);
 
 std::vector<uint8_t> encode_png(const Image& image, int compression);
 /// image without alpha.

@@ -126,10 +126,7 @@ std::vector<uint8_t> read_exif(const jpeg_decompress_struct& info) {
   return {};
 }
 
-}  // namespace
-
-Image decode_jpeg(std::span<const uint8_t> bytes) {
-  Reader reader;
+void read_header(Reader& reader, std::span<const uint8_t> bytes) {
   jpeg_decompress_struct& info = reader.info;
   reader.guard([&] {
     jpeg_mem_src(&info, bytes.data(), bytes.size());
@@ -137,6 +134,20 @@ Image decode_jpeg(std::span<const uint8_t> bytes) {
     jpeg_read_header(&info, TRUE);
   });
   check_image_size(info.image_width, info.image_height, "jpeg");
+}
+
+}  // namespace
+
+PictureSize read_jpeg_size(std::span<const uint8_t> bytes) {
+  Reader reader;
+  read_header(reader, bytes);
+  return oriented_size(reader.info.image_width, reader.info.image_height, read_exif(reader.info));
+}
+
+Image decode_jpeg(std::span<const uint8_t> bytes) {
+  Reader reader;
+  jpeg_decompress_struct& info = reader.info;
+  read_header(reader, bytes);
   // A block of 8x8 takes at least a bit: a file too short for its size is refused before memory is asked for.
   const uint64_t blocks = (uint64_t{info.image_width} + 7) / 8 * ((uint64_t{info.image_height} + 7) / 8);
   SINOPIA_CHECK(!info.arith_code, Unsupported, "[jpeg] arithmetic coding");

@@ -137,12 +137,21 @@ Image expand_palette(const Image& indices, const Header& header) {
   return image;
 }
 
-}  // namespace
-
-Image decode_png(std::span<const uint8_t> bytes) {
-  // The size comes first in the file, before anything is unpacked.
+// The size comes first in the file, before anything is unpacked.
+void check_size(std::span<const uint8_t> bytes) {
   SINOPIA_CHECK(bytes.size() >= 33 && std::memcmp(&bytes[12], "IHDR", 4) == 0, Corrupt, "[png] no header");
   check_image_size(png_get_uint_32(&bytes[16]), png_get_uint_32(&bytes[20]), "png");
+}
+
+}  // namespace
+
+PictureSize read_png_size(std::span<const uint8_t> bytes) {
+  check_size(bytes);
+  return oriented_size(png_get_uint_32(&bytes[16]), png_get_uint_32(&bytes[20]), read_png_extras(bytes).exif);
+}
+
+Image decode_png(std::span<const uint8_t> bytes) {
+  check_size(bytes);
   PngExtras extras = read_png_extras(bytes);
 
   Reader reader(bytes);

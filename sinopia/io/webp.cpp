@@ -58,6 +58,28 @@ Image decode_first_frame(const WebPDemuxer* demuxer, int width, int height, bool
   return image;
 }
 
+struct Header {
+  explicit Header(std::span<const uint8_t> bytes) : demuxer(nullptr, WebPDemuxDelete) {
+    SINOPIA_CHECK(bytes.size() >= 20 && uint64_t{read_u32(&bytes[4])} + 8 <= bytes.size(), Corrupt,
+                  "[webp] the file is cut off at byte {}", bytes.size());
+    WebPBitstreamFeatures features{};
+    SINOPIA_CHECK(WebPGetFeatures(bytes.data(), bytes.size(), &features) == VP8_STATUS_OK, Corrupt,
+                  "[webp] no valid header");
+    check_image_size(static_cast<uint64_t>(features.width), static_cast<uint64_t>(features.height), "webp");
+    const WebPData data{bytes.data(), bytes.size()};
+    demuxer.reset(WebPDemux(&data));
+    SINOPIA_CHECK(demuxer, Corrupt, "[webp] broken or cut off");
+    width = WebPDemuxGetI(demuxer.get(), WEBP_FF_CANVAS_WIDTH);
+    height = WebPDemuxGetI(demuxer.get(), WEBP_FF_CANVAS_HEIGHT);
+    check_image_size(width, height, "webp");
+    alpha = features.has_alpha != 0;
+  }
+
+  Demuxer demuxer;
+  uint32_t width = 0, height = 0;
+  bool alpha = false;
+};
+
 std::vector<uint8_t> with_exif(const uint8_t* webp, size_t bytes, const std::vector<uint8_t>& exif) {
   const WebPData picture{webp, bytes}, metadata{exif.data(), exif.size()};
   const Mux mux(WebPMuxCreate(&picture, 0), WebPMuxDelete);
@@ -71,22 +93,16 @@ std::vector<uint8_t> with_exif(const uint8_t* webp, size_t bytes, const std::vec
 
 }  // namespace
 
+PictureSize read_webp_size(std::span<const uint8_t> bytes) {
+  const Header header(bytes);
+  return oriented_size(header.width, header.height, read_exif(header.demuxer.get()));
+}
+
 Image decode_webp(std::span<const uint8_t> bytes) {
-  SINOPIA_CHECK(bytes.size() >= 20 && uint64_t{read_u32(&bytes[4])} + 8 <= bytes.size(), Corrupt,
-                "[webp] the file is cut off at byte {}", bytes.size());
-  WebPBitstreamFeatures features{};
-  SINOPIA_CHECK(WebPGetFeatures(bytes.data(), bytes.size(), &features) == VP8_STATUS_OK, Corrupt,
-                "[webp] no valid header");
-  check_image_size(static_cast<uint64_t>(features.width), static_cast<uint64_t>(features.height), "webp");
-  const WebPData data{bytes.data(), bytes.size()};
-  const Demuxer demuxer(WebPDemux(&data), WebPDemuxDelete);
-  SINOPIA_CHECK(demuxer, Corrupt, "[webp] broken or cut off");
-  const uint32_t width = WebPDemuxGetI(demuxer.get(), WEBP_FF_CANVAS_WIDTH);
-  const uint32_t height = WebPDemuxGetI(demuxer.get(), WEBP_FF_CANVAS_HEIGHT);
-  check_image_size(width, height, "webp");
-  Image image = decode_first_frame(demuxer.get(), static_cast<int>(width), static_cast<int>(height),
-                                   features.has_alpha != 0);
-  return apply_exif(std::move(image), read_exif(demuxer.get()));
+  const Header header(bytes);
+  Image image = decode_first_frame(header.demuxer.get(), static_cast<int>(header.width),
+                                   static_cast<int>(header.height), header.alpha);
+  return apply_exif(std::move(image), read_exif(header.demuxer.get()));
 }
 
 std::vector<uint8_t> encode_webp(const Image& image, int quality, bool lossless) {

@@ -7,6 +7,7 @@
 #include <zlib.h>
 
 #include "sinopia/base/error.h"
+#include "sinopia/io/archive_name.h"
 
 namespace sinopia {
 namespace {
@@ -28,19 +29,6 @@ T read_at(std::string_view bytes, size_t at) {
   T value;
   std::memcpy(&value, bytes.data() + at, sizeof value);
   return value;
-}
-
-// A name that stays within the archive when it is taken for a path.
-bool is_safe_name(std::string_view name) {
-  if (name.empty() || name.front() == '/' || name.find('\\') != std::string_view::npos ||
-      name.find('\0') != std::string_view::npos || (name.size() > 1 && name[1] == ':'))
-    return false;
-  while (!name.empty()) {
-    const size_t slash = std::min(name.find('/'), name.size());
-    if (name.substr(0, slash) == "..") return false;
-    name.remove_prefix(std::min(slash + 1, name.size()));
-  }
-  return true;
 }
 
 uint32_t checksum_of(std::string_view bytes) {
@@ -111,7 +99,7 @@ void ZipArchive::read_directory(uint64_t begin, uint64_t size, uint64_t count) {
     SINOPIA_CHECK(record_bytes <= directory.size() - at, Corrupt, "[zip] {}: a broken directory", archive_);
     ZipEntry entry;
     entry.name = directory.substr(at + kDirectoryBytes, name_bytes);
-    SINOPIA_CHECK(is_safe_name(entry.name), Corrupt, "[zip] {}: an entry is named '{}'", archive_,
+    SINOPIA_CHECK(is_safe_archive_name(entry.name), Corrupt, "[zip] {}: an entry is named '{}'", archive_,
                   entry.name.substr(0, 100));
     constexpr uint16_t kEncrypted = 1 | 1 << 6 | 1 << 13;
     SINOPIA_CHECK(!(flags & kEncrypted), Unsupported, "[zip] {}: '{}' is encrypted", archive_, entry.name);

@@ -40,10 +40,10 @@ void Draws::normal(std::span<float> out) {
   for (float& x : out) x = static_cast<float>(normal());
 }
 
-std::vector<int64_t> shuffled(int64_t count, uint64_t seed, uint32_t epoch) {
+std::vector<int64_t> shuffled(int64_t count, uint64_t seed, uint32_t epoch, uint32_t index) {
   std::vector<int64_t> order(count);
   std::iota(order.begin(), order.end(), int64_t{0});
-  Draws draws(seed, Purpose::Order, epoch);
+  Draws draws(seed, Purpose::Order, epoch, index);
   for (int64_t i = count - 1; i > 0; --i) std::swap(order[i], order[draws.integer(i + 1)]);
   return order;
 }

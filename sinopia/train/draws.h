@@ -23,6 +23,7 @@ enum class Purpose : uint32_t {
   Degradation = 10,
   Parameters = 11,
   Validation = 12,
+  Background = 13,
 };
 
 /// Random numbers that depend on (seed, purpose, step, index) and on how many were drawn before from this
@@ -51,7 +52,7 @@ class Draws {
   int left_ = 0;
 };
 
-/// 0..count-1 in the order in which an epoch takes them.
-std::vector<int64_t> shuffled(int64_t count, uint64_t seed, uint32_t epoch);
+/// 0..count-1 in the order in which an epoch takes them; another one for another index.
+std::vector<int64_t> shuffled(int64_t count, uint64_t seed, uint32_t epoch, uint32_t index = 0);
 
 }  // namespace sinopia

@@ -11,6 +11,7 @@
 
 #include "sinopia/base/error.h"
 #include "sinopia/io/image.h"
+#include "sinopia/io/image_size.h"
 
 namespace {
 
@@ -34,6 +35,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (size > 8 && std::memcmp(data, "\x89PNG", 4) == 0) put_checksums_right(bytes);
   try {
     const sinopia::Image image = sinopia::decode_image(bytes);
+    if (sinopia::read_image_size(bytes) != sinopia::PictureSize{image.height, image.width}) std::abort();
     constexpr int kQuickPixels = 10'000;
     if (image.width * image.height > kQuickPixels) return 0;
     if (sinopia::decode_image(encode_image({image.width, image.height, image.channels, image.pixels, {}},

@@ -14,6 +14,7 @@
 #include <zlib.h>
 
 #include "sinopia/io/file.h"
+#include "sinopia/io/image_size.h"
 #include "tests/kind_of.h"
 #include "tests/temporary_folder.h"
 
@@ -73,6 +74,7 @@ TEST(Image, DecodesAsPillow) {
     ASSERT_EQ(image.width, row["width"].get<int>());
     ASSERT_EQ(image.height, row["height"].get<int>());
     ASSERT_EQ(image.channels, row["channels"].get<int>());
+    EXPECT_EQ(read_image_size(load(name)), (PictureSize{image.height, image.width}));
     const bool lossy = name.ends_with(".jpg") || name == "lossy.webp";
     // The two libraries' inverse transforms may round differently.
     EXPECT_LE(largest_difference(image.pixels, golden_pixels(name, image.pixels.size())), lossy ? 2 : 0);
@@ -285,6 +287,32 @@ TEST(HostileImage, EveryFlippedBytePassesOrIsRefused) {
       try {
         decode_image(broken);
       } catch (const Error&) {
+      }
+    }
+  }
+}
+
+TEST(HostileImage, TheHeaderSaysTheSizeOfWhateverDecodes) {
+  std::mt19937 random(11);
+  for (const char* name :
+       {"exif6.jpg", "exif.png", "alpha.webp", "lossy.webp", "rgb420.jpg", "palette4.png"}) {
+    const std::vector<uint8_t> whole = load(name);
+    for (int round = 0; round < 300; ++round) {
+      std::vector<uint8_t> bytes = whole;
+      if (round % 3 == 0) bytes.resize(random() % bytes.size());
+      if (round % 3 > 0)
+        bytes[random() % std::min<size_t>(bytes.size(), 200)] = static_cast<uint8_t>(random());
+      PictureSize decoded, read;
+      const auto refused = kind_of([&] {
+        const Image image = decode_image(bytes);
+        decoded = {image.height, image.width};
+      });
+      const auto header_refused = kind_of([&] { read = read_image_size(bytes); });
+      if (!refused) {
+        EXPECT_EQ(header_refused, std::nullopt) << name << " " << round;
+        EXPECT_EQ(read, decoded) << name << " " << round;
+      } else if (header_refused) {
+        EXPECT_EQ(header_refused, refused) << name << " " << round;
       }
     }
   }
