@@ -39,26 +39,30 @@ Tensor of_step(const std::string& name, int64_t step) {
 }
 
 /// VGG16 with the weights of vgg16_weight() in tools/golden/autoencoder_training.py.
-class WavyVgg16 final : public ParameterSource {
+class HashedVgg16 final : public ParameterSource {
  public:
   Tensor take(const std::string&, const Shape& shape, const Initialiser&) override {
     const double fan_in = shape.rank() > 1 ? static_cast<double>(shape.numel() / shape.dim(0)) : 0;
     const double scale = shape.rank() > 1 ? std::sqrt(6 / fan_in) : 0.05;
     std::vector<float> values;
-    for (int64_t i = 0; i < shape.numel(); ++i)
-      values.push_back(static_cast<float>(scale * std::cos(0.7 * static_cast<double>(i) + index_)));
+    for (uint32_t i = 0; i < shape.numel(); ++i) {
+      uint32_t h = i * 2654435761u + index_ * 40503u;
+      h = (h ^ (h >> 15)) * 2246822507u;
+      h = (h ^ (h >> 13)) * 3266489909u;
+      values.push_back(static_cast<float>(scale * (static_cast<double>(h ^ (h >> 16)) * 0x1p-31 - 1)));
+    }
     ++index_;
     return Tensor::from(shape, values);
   }
   bool has(const std::string&) const override { return true; }
 
  private:
-  double index_ = 0;
+  uint32_t index_ = 0;
 };
 
 const Lpips& lpips() {
   static const Lpips model = [] {
-    WavyVgg16 weights;
+    HashedVgg16 weights;
     return Lpips(Scope(weights));
   }();
   return model;
@@ -107,7 +111,7 @@ struct Trained {
   }
   void step() {
     gradients.add();
-    optimizer->step(gradients.take(), 1e-3);
+    optimizer->step(gradients.take(), 1e-4);
   }
   double norm() const { return gradient_norm(leaves); }
 

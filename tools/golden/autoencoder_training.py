@@ -27,14 +27,16 @@ CASES = {
     "latent_diffusion": dict(l1=1.0, l2=0.0, perceptual=1.0, feature_matching=0.0, logvar=0.3, kl=1e-3, adversarial=0.5, start=4),
     "without_vgg": dict(l1=0.5, l2=2.0, perceptual=0.0, feature_matching=3.0, logvar=0.0, kl=1e-4, adversarial=0.2, start=7),
 }
-RATE = 1e-3
+RATE = 1e-4
 
 
 def vgg16_weight(index, shape):
-    """Of parameter `index`, weights and biases counted in turns: sqrt(6 / fan_in) cos(0.7 i + index), or 0.05 cos(..)."""
-    count = int(numpy.prod(shape))
+    """Of parameter `index`, weights and biases counted in turns: uniform within sqrt(6 / fan_in), or 0.05, by a hash."""
+    h = numpy.arange(numpy.prod(shape), dtype=numpy.uint32) * numpy.uint32(2654435761) + numpy.uint32(index * 40503)
+    h = (h ^ (h >> numpy.uint32(15))) * numpy.uint32(2246822507)
+    h = (h ^ (h >> numpy.uint32(13))) * numpy.uint32(3266489909)
     scale = (6 / numpy.prod(shape[1:])) ** 0.5 if len(shape) > 1 else 0.05
-    values = scale * numpy.cos(0.7 * numpy.arange(count, dtype=numpy.float64) + index)
+    values = scale * ((h ^ (h >> numpy.uint32(16))).astype(numpy.float64) * 2.0**-31 - 1)
     return torch.from_numpy(values.astype(numpy.float32)).reshape(shape)
 
 
