@@ -49,20 +49,6 @@ struct AttentionOptions {
   bool causal = false;  ///< token t sees keys 0..t
 };
 
-/// One step of AdamW (Loshchilov and Hutter 2019), as torch.optim.AdamW takes it. The corrections are
-/// 1 - beta^step.
-struct AdamWStep {
-  double learning_rate, beta1, beta2, eps, weight_decay;
-  double correction1, correction2;
-  float gradient_scale;  ///< what the gradient is multiplied by first
-};
-
-/// One step of Lion (Chen et al. 2023).
-struct LionStep {
-  double learning_rate, beta1, beta2, weight_decay;
-  float gradient_scale;
-};
-
 /// What a device must be able to do: one virtual function a kernel, the same file names in cpu/ and cuda/.
 /// The ops check shapes, allocate y and call exactly one of these, so an implementation may rely on what is
 /// said here. Activations and results are f32 on the CPU unless said otherwise; weights `w` may be f32, f16
@@ -166,15 +152,6 @@ class Kernels {
   virtual void attention_backward(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& bias,
                                   const AttentionOptions& options, const Tensor& y, const Tensor& dy,
                                   Tensor& dq, Tensor& dk, Tensor& dv) = 0;
-
-  // optimizers: change their last arguments in place; all f32 and of one shape
-  virtual void adamw(const AdamWStep& step, const Tensor& gradient, Tensor& parameter, Tensor& mean,
-                     Tensor& square) = 0;
-  virtual void lion(const LionStep& step, const Tensor& gradient, Tensor& parameter, Tensor& momentum) = 0;
-  /// to += weight * (from - to)
-  virtual void approach(const Tensor& from, float weight, Tensor& to) = 0;
-  /// The sum of squares, in double, in an order that depends on the number of elements alone.
-  virtual double sum_of_squares(const Tensor& x) = 0;
 
   // pictures and positions
   /// x [N,H,W,C] -> y [N,OH,OW,C]; pixel centres at half, edges clamped; with `antialias` the filter widens

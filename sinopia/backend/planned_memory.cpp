@@ -78,10 +78,6 @@ class NoKernels final : public Kernels {
   void conv2d_backward_weight(const Tensor&, const Tensor&, const Conv2dOptions&, Tensor&) override {}
   void attention_backward(const Tensor&, const Tensor&, const Tensor&, const Tensor&, const AttentionOptions&,
                           const Tensor&, const Tensor&, Tensor&, Tensor&, Tensor&) override {}
-  void adamw(const AdamWStep&, const Tensor&, Tensor&, Tensor&, Tensor&) override {}
-  void lion(const LionStep&, const Tensor&, Tensor&, Tensor&) override {}
-  void approach(const Tensor&, float, Tensor&) override {}
-  double sum_of_squares(const Tensor&) override { return 0; }
   void resize(const Tensor&, ResizeFilter, bool, Tensor&) override {}
   void timestep_embedding(const Tensor&, bool, float, float, Tensor&) override {}
 };

@@ -67,13 +67,6 @@ class CpuKernels final : public Kernels {
                           const AttentionOptions& options, const Tensor& y, const Tensor& dy, Tensor& dq,
                           Tensor& dk, Tensor& dv) override;
 
-  // optimizers
-  void adamw(const AdamWStep& step, const Tensor& gradient, Tensor& parameter, Tensor& mean,
-             Tensor& square) override;
-  void lion(const LionStep& step, const Tensor& gradient, Tensor& parameter, Tensor& momentum) override;
-  void approach(const Tensor& from, float weight, Tensor& to) override;
-  double sum_of_squares(const Tensor& x) override;
-
   // pictures and positions
   void resize(const Tensor& x, ResizeFilter filter, bool antialias, Tensor& y) override;
   void timestep_embedding(const Tensor& t, bool cos_first, float shift, float max_period, Tensor& y) override;
