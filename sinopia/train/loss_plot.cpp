@@ -38,6 +38,13 @@ std::vector<double> smoothed(const LossSeries& series, double smoothing, bool po
   return result;
 }
 
+// Of few values less, lest the line lag far behind them.
+double smoothing_of(const LossSeries& series, double asked) {
+  constexpr double kWindows = 20;
+  const double most = 1 - kWindows / static_cast<double>(std::max<size_t>(1, series.values.size()));
+  return std::min(asked, std::max(0.0, most));
+}
+
 // By so much that ticks between them are different numbers.
 bool differ(const Axis& axis) {
   return axis.high - axis.low > 1e-9 * std::max(std::abs(axis.low), std::abs(axis.high));
@@ -54,7 +61,7 @@ void fit_values(Axis& axis, std::span<const LossSeries> series, double smoothing
                  [&](double v) { return std::isfinite(v) && (v > 0 || !axis.logarithmic); });
     if (shown.empty()) continue;
     std::sort(shown.begin(), shown.end());
-    const size_t extreme = smoothing > 0 ? shown.size() / 100 : 0;
+    const size_t extreme = smoothing_of(s, smoothing) > 0 ? shown.size() / 100 : 0;
     axis.low = std::min(axis.low, shown[extreme]);
     axis.high = std::max(axis.high, shown[shown.size() - 1 - extreme]);
   }
@@ -206,6 +213,8 @@ std::string tick_label(double value) {
 Image plot_losses(std::span<const LossSeries> series, const LossPlotOptions& options) {
   SINOPIA_CHECK(options.width >= 320 && options.height >= 200, InvalidArgument,
                 "[loss plot] expected at least 320 x 200 pixels, got {} x {}", options.width, options.height);
+  SINOPIA_CHECK(options.smoothing >= 0 && options.smoothing < 1, InvalidArgument,
+                "[loss plot] expected a smoothing in [0,1), got {}", options.smoothing);
   for (const LossSeries& s : series) {
     SINOPIA_CHECK(
         s.steps.size() == s.values.size() &&
@@ -232,12 +241,13 @@ Image plot_losses(std::span<const LossSeries> series, const LossPlotOptions& opt
     canvas.polyline(thinned(points), width, kColors[i % std::size(kColors)], opacity, area);
   };
   // The strong lines above all faint ones.
-  for (size_t i = 0; options.smoothing > 0 && i < series.size(); ++i) draw(i, series[i].values, 1, 0.28);
-  for (size_t i = 0; i < series.size(); ++i)
-    draw(i,
-         options.smoothing > 0 ? smoothed(series[i], options.smoothing, options.logarithmic)
-                               : series[i].values,
-         2.4, 1);
+  for (size_t i = 0; i < series.size(); ++i) {
+    if (smoothing_of(series[i], options.smoothing) > 0) draw(i, series[i].values, 1, 0.28);
+  }
+  for (size_t i = 0; i < series.size(); ++i) {
+    const double smoothing = smoothing_of(series[i], options.smoothing);
+    draw(i, smoothing > 0 ? smoothed(series[i], smoothing, options.logarithmic) : series[i].values, 2.4, 1);
+  }
   draw_legend(canvas, series, area, scale);
   return canvas.image();
 }

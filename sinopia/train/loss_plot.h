@@ -19,7 +19,7 @@ struct LossPlotOptions {
   std::string title = "";
   std::string value_name = "loss", step_name = "step";
   bool logarithmic = false;  ///< the axis of values; those not above 0 make gaps
-  double smoothing = 0.98;   ///< of the strong line, see Smoothed; 0: the values alone
+  double smoothing = 0.98;   ///< of the strong line, see Smoothed; 0: the values alone; less for few values
 };
 
 /// A chart: each series as a faint line of its values and a strong one of their smoothed course. The axis
