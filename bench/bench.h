@@ -43,6 +43,7 @@ void add_convolutions(std::vector<Case>& cases);
 void add_linears(std::vector<Case>& cases);
 void add_attentions(std::vector<Case>& cases);
 void add_memory_bound(std::vector<Case>& cases);
+void add_optimizers(std::vector<Case>& cases);
 
 /// Element i of an f32, f16 or bf16 tensor.
 double element(const Tensor& x, int64_t i);

@@ -118,6 +118,7 @@ int run(const Options& options) {
   add_linears(cases);
   add_attentions(cases);
   add_memory_bound(cases);
+  add_optimizers(cases);
 
   double peak = 0;
   for (int i = 0; i < 20; ++i) peak = std::max(peak, measure_fma_flops());

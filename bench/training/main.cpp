@@ -17,8 +17,7 @@
 #include "sinopia/nn/parameters.h"
 #include "sinopia/train/autoencoder_objective.h"
 #include "sinopia/train/diffusion_objective.h"
-#include "sinopia/train/gradients.h"
-#include "sinopia/train/optimizers/optimizer.h"
+#include "sinopia/train/optimizers/gradients.h"
 
 namespace sinopia::bench {
 namespace {
@@ -34,17 +33,13 @@ TensorMap part(const TensorFile& file, const std::string& prefix) {
 /// step() until all are done; the loss of each and the seconds that it took.
 template <class Loss>
 nlohmann::json run(const TensorMap& parameters, int steps, const Loss& loss_and_backward) {
-  std::vector<Tensor> leaves;
-  for (const auto& [name, leaf] : parameters) leaves.push_back(leaf);
-  GradientSum gradients(leaves);
-  const auto optimizer = make_adamw(parameters, {});
+  Optimizer optimizer = make_optimizer("adamw", parameters);
+  StepGuard guard(1.0);
   std::vector<double> losses, seconds;
   for (int step = 0; step < steps; ++step) {
     const auto start = std::chrono::steady_clock::now();
     losses.push_back(loss_and_backward());
-    gradients.add();
-    const std::vector<Tensor> all = gradients.take();
-    optimizer->step(all, 1e-4, static_cast<float>(clipping_factor(gradient_norm(all), 1.0)));
+    guard.step(optimizer, take_gradients(parameters), 1e-4);
     seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
   }
   rusage usage{};

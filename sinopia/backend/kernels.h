@@ -49,6 +49,29 @@ struct AttentionOptions {
   bool causal = false;  ///< token t sees keys 0..t
 };
 
+/// A step of an optimizer, as all of them see it.
+struct OptimizerStep {
+  int64_t number = 1;  ///< from 1
+  double learning_rate = 0, weight_decay = 0;
+  double gradient_scale = 1;  ///< a factor of the gradient, that of clipping among others
+};
+
+struct AdamwConstants {
+  double beta1 = 0.9, beta2 = 0.999, eps = 1e-8;
+};
+
+struct LionConstants {
+  double beta1 = 0.9, beta2 = 0.99;
+};
+
+struct AdafactorConstants {
+  double eps = 1e-30;         ///< added to the squared gradient
+  double clip_threshold = 1;  ///< of the update's root mean square
+  double decay_rate = -0.8;   ///< beta2 of step t is 1 - t^decay_rate
+  double beta1 = 0;           ///< of the mean update, where there is one
+  double least_scale = 0;     ///< > 0: the learning rate counts times max(this, rms of w)
+};
+
 /// What a device must be able to do: one virtual function a kernel, the same file names in cpu/ and cuda/.
 /// The ops check shapes, allocate y and call exactly one of these, so an implementation may rely on what is
 /// said here. Activations and results are f32 on the CPU unless said otherwise; weights `w` may be f32, f16
@@ -160,6 +183,28 @@ class Kernels {
   /// t [N] -> y [N,D]: cos and sin of t * max_period^(-i / (D/2 - shift)), cosines first if `cos_first`.
   virtual void timestep_embedding(const Tensor& t, bool cos_first, float shift, float max_period,
                                   Tensor& y) = 0;
+
+  // training; every tensor f32 and of one shape, unless said otherwise
+  /// y += scale * x.
+  virtual void add_scaled(const Tensor& x, float scale, Tensor& y) = 0;
+  /// y -= weight * (y - x).
+  virtual void blend(const Tensor& x, float weight, Tensor& y) = 0;
+  /// The sum of the squares, in double.
+  virtual double sum_of_squares(const Tensor& x) = 0;
+  /// One step of an optimizer for one parameter. `w` is what is trained; `stored`, f16 or bf16, becomes w
+  /// rounded, and is absent where the model computes with w itself.
+  /// Loshchilov and Hutter 2019 as torch.optim.AdamW: m and v are the means of the gradient and its square.
+  virtual void adamw(const OptimizerStep& step, const AdamwConstants& constants, const Tensor& gradient,
+                     Tensor& w, Tensor& m, Tensor& v, Tensor& stored) = 0;
+  /// Chen et al. 2023: m is the mean of the gradient.
+  virtual void lion(const OptimizerStep& step, const LionConstants& constants, const Tensor& gradient,
+                    Tensor& w, Tensor& m, Tensor& stored) = 0;
+  /// Shazeer and Stern 2018 as transformers' Adafactor, for w [..,R,C]: rows [..,R] and columns [..,C] are
+  /// means of the squared gradient over the other axis. Without columns, rows has w's shape and is not
+  /// factored. m, the mean update, may be absent.
+  virtual void adafactor(const OptimizerStep& step, const AdafactorConstants& constants,
+                         const Tensor& gradient, Tensor& w, Tensor& rows, Tensor& columns, Tensor& m,
+                         Tensor& stored) = 0;
 };
 
 /// The kernels of a device. Throws Unsupported if this build has none for it.

@@ -80,6 +80,14 @@ class NoKernels final : public Kernels {
                           const Tensor&, const Tensor&, Tensor&, Tensor&, Tensor&) override {}
   void resize(const Tensor&, ResizeFilter, bool, Tensor&) override {}
   void timestep_embedding(const Tensor&, bool, float, float, Tensor&) override {}
+  void add_scaled(const Tensor&, float, Tensor&) override {}
+  void blend(const Tensor&, float, Tensor&) override {}
+  double sum_of_squares(const Tensor&) override { return 0; }
+  void adamw(const OptimizerStep&, const AdamwConstants&, const Tensor&, Tensor&, Tensor&, Tensor&,
+             Tensor&) override {}
+  void lion(const OptimizerStep&, const LionConstants&, const Tensor&, Tensor&, Tensor&, Tensor&) override {}
+  void adafactor(const OptimizerStep&, const AdafactorConstants&, const Tensor&, Tensor&, Tensor&, Tensor&,
+                 Tensor&, Tensor&) override {}
 };
 
 thread_local bool planning = false;

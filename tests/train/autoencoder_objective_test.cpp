@@ -8,8 +8,7 @@
 #include "sinopia/io/safetensors.h"
 #include "sinopia/nn/parameters.h"
 #include "sinopia/ops/shape.h"
-#include "sinopia/train/gradients.h"
-#include "sinopia/train/optimizers/optimizer.h"
+#include "sinopia/train/optimizers/gradients.h"
 #include "tests/reference.h"
 
 namespace sinopia {
@@ -98,26 +97,16 @@ TEST(Lpips, HasAGradientWhereThereIsNoFeature) {
   for (const double v : doubles(gradient_of(x))) EXPECT_EQ(v, 0);
 }
 
-/// The leaves of a network and what steps them.
+/// A network's leaves and what steps them.
 struct Trained {
-  explicit Trained(const TensorMap& parameters)
-      : leaves(values(parameters)),
-        gradients(leaves),
-        optimizer(make_adamw(parameters, {.beta1 = 0.5, .beta2 = 0.9, .weight_decay = 0})) {}
-  static std::vector<Tensor> values(const TensorMap& parameters) {
-    std::vector<Tensor> result;
-    for (const auto& [name, leaf] : parameters) result.push_back(leaf);
-    return result;
-  }
-  void step() {
-    gradients.add();
-    optimizer->step(gradients.take(), 1e-4);
-  }
+  explicit Trained(TensorMap parameters)
+      : leaves(std::move(parameters)),
+        optimizer(make_optimizer("adamw", leaves, {.beta1 = 0.5, .beta2 = 0.9, .weight_decay = 0.0})) {}
+  void step() { optimizer.step(take_gradients(leaves), 1e-4); }
   double norm() const { return gradient_norm(leaves); }
 
-  std::vector<Tensor> leaves;
-  GradientSum gradients;
-  std::unique_ptr<Optimizer> optimizer;
+  TensorMap leaves;
+  Optimizer optimizer;
 };
 
 class AutoencoderTraining : public ::testing::TestWithParam<const char*> {};
@@ -159,7 +148,8 @@ TEST_P(AutoencoderTraining, IsPyTorchs) {
     expect("kl", step, losses.kl);
     expect("generator", step, losses.generator);
     expect("balance", step, losses.balance);
-    for (const Tensor& leaf : second.leaves) EXPECT_FALSE(gradient_of(leaf)) << "the discriminator is frozen";
+    for (const auto& [parameter, leaf] : second.leaves)
+      EXPECT_FALSE(gradient_of(leaf)) << "the discriminator is frozen";
     first.step();
     if (!objective.discriminates(step)) {
       expect("discriminator", step, 0);

@@ -10,8 +10,7 @@
 #include "sinopia/models/unet/unet.h"
 #include "sinopia/nn/parameters.h"
 #include "sinopia/ops/shape.h"
-#include "sinopia/train/gradients.h"
-#include "sinopia/train/optimizers/optimizer.h"
+#include "sinopia/train/optimizers/gradients.h"
 #include "tests/reference.h"
 
 namespace sinopia {
@@ -69,10 +68,8 @@ TEST_P(DiffusionTraining, IsPyTorchs) {
   for (const auto& [name, leaf] : text_parameters.leaves()) {
     if (c.value("text", false)) trained["text." + name] = leaf;
   }
-  std::vector<Tensor> leaves;
-  for (const auto& [name, leaf] : trained) leaves.push_back(leaf);
-  const auto optimizer = make_adamw(trained, {});
-  GradientSum gradients(leaves);
+  Optimizer optimizer = make_optimizer("adamw", trained);
+  StepGuard guard(c.at("clip"));
   const DiffusionObjective objective = objective_of(c);
 
   const Tensor want = golden().tensors.at(std::string(GetParam()) + ".losses");
@@ -89,13 +86,11 @@ TEST_P(DiffusionTraining, IsPyTorchs) {
       loss = static_cast<double>(y.values<float>()[0]);
       backward(y);
     }
-    gradients.add();
-    const std::vector<Tensor> all = gradients.take();
-    optimizer->step(all, c.at("rate"), static_cast<float>(clipping_factor(gradient_norm(all), c.at("clip"))));
+    guard.step(optimizer, take_gradients(trained), c.at("rate"));
     EXPECT_NEAR(loss / want.values<double>()[static_cast<size_t>(step)], 1, 1e-4) << "step " << step;
   }
   double squares = 0;
-  for (const Tensor& leaf : leaves) {
+  for (const auto& [name, leaf] : trained) {
     for (const double v : doubles(leaf)) squares += v * v;
   }
   EXPECT_NEAR(std::sqrt(squares) / golden().tensors.at(std::string(GetParam()) + ".norm").values<double>()[0],

@@ -70,6 +70,17 @@ class CpuKernels final : public Kernels {
   // pictures and positions
   void resize(const Tensor& x, ResizeFilter filter, bool antialias, Tensor& y) override;
   void timestep_embedding(const Tensor& t, bool cos_first, float shift, float max_period, Tensor& y) override;
+
+  // training
+  void add_scaled(const Tensor& x, float scale, Tensor& y) override;
+  void blend(const Tensor& x, float weight, Tensor& y) override;
+  double sum_of_squares(const Tensor& x) override;
+  void adamw(const OptimizerStep& step, const AdamwConstants& constants, const Tensor& gradient, Tensor& w,
+             Tensor& m, Tensor& v, Tensor& stored) override;
+  void lion(const OptimizerStep& step, const LionConstants& constants, const Tensor& gradient, Tensor& w,
+            Tensor& m, Tensor& stored) override;
+  void adafactor(const OptimizerStep& step, const AdafactorConstants& constants, const Tensor& gradient,
+                 Tensor& w, Tensor& rows, Tensor& columns, Tensor& m, Tensor& stored) override;
 };
 
 }  // namespace sinopia

@@ -47,6 +47,10 @@ void CpuKernels::moments(const Tensor& x, int correction, Tensor& mean, Tensor& 
   }
 }
 
+double CpuKernels::sum_of_squares(const Tensor& x) {
+  return sum_of(x.data<float>(), x.numel(), [](double v) { return v * v; });
+}
+
 bool CpuKernels::all_finite(const Tensor& x) {
   const float* values = x.data<float>();
   std::atomic<bool> finite{true};

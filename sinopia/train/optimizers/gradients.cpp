@@ -1,0 +1,82 @@
+#include "sinopia/train/optimizers/gradients.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "sinopia/autograd/tape.h"
+#include "sinopia/ops/shape.h"
+
+namespace sinopia {
+
+TensorMap take_gradients(const TensorMap& leaves) {
+  TensorMap result;
+  for (const auto& [name, leaf] : leaves) {
+    const Tensor gradient = gradient_of(leaf);
+    result[name] = gradient ? gradient : zeros(leaf.shape(), leaf.device());
+    clear_gradient(leaf);
+  }
+  return result;
+}
+
+double gradient_norm(const TensorMap& gradients) {
+  double sum = 0;
+  for (const auto& [name, gradient] : gradients) sum += kernels(gradient.device()).sum_of_squares(gradient);
+  return std::sqrt(sum);
+}
+
+bool all_finite(const TensorMap& tensors) {
+  return std::all_of(tensors.begin(), tensors.end(), [](const auto& entry) {
+    return kernels(entry.second.device()).all_finite(entry.second);
+  });
+}
+
+double clip_factor(double norm, double max_norm) {
+  constexpr double kNoDivisionByZero = 1e-6;  // torch's
+  return max_norm > 0 ? std::min(1.0, max_norm / (norm + kNoDivisionByZero)) : 1;
+}
+
+void GradientBuffer::add(const TensorMap& gradients, float scale) {
+  const auto fits = [](const auto& a, const auto& b) {
+    return a.first == b.first && a.second.shape() == b.second.shape() &&
+           a.second.device() == b.second.device();
+  };
+  for (const auto& [name, gradient] : gradients) {
+    SINOPIA_CHECK(gradient && gradient.dtype() == DType::F32, InvalidArgument,
+                  "[gradients] expected {} in f32, got {}", name, describe(gradient));
+  }
+  const bool same = std::equal(sums_.begin(), sums_.end(), gradients.begin(), gradients.end(), fits);
+  SINOPIA_CHECK(same || count_ == 0, InvalidArgument,
+                "[gradients] expected the {} names and shapes of the first batch, got {} that are not",
+                sums_.size(), gradients.size());
+  if (!same) {
+    sums_.clear();
+    for (const auto& [name, gradient] : gradients) sums_[name] = empty_like(gradient);
+  }
+  for (const auto& [name, gradient] : gradients) {
+    Tensor& sum = sums_.find(name)->second;
+    Kernels& device = kernels(gradient.device());
+    if (count_ == 0) device.fill(sum, 0);
+    device.add_scaled(gradient, scale, sum);
+  }
+  ++count_;
+}
+
+StepGuard::StepGuard(double max_norm) : max_norm_(max_norm) {
+  SINOPIA_CHECK(max_norm >= 0 && std::isfinite(max_norm), InvalidArgument,
+                "[gradients] expected a largest norm from 0, got {}", max_norm);
+}
+
+StepGuard::Result StepGuard::step(Optimizer& optimizer, const TensorMap& gradients, double learning_rate,
+                                  double gradient_scale) {
+  const double norm = gradient_norm(gradients) * std::abs(gradient_scale);
+  if (!std::isfinite(norm)) {
+    ++skipped_;
+    ++in_a_row_;
+    return {norm, false};
+  }
+  optimizer.step(gradients, learning_rate, gradient_scale * clip_factor(norm, max_norm_));
+  in_a_row_ = 0;
+  return {norm, true};
+}
+
+}  // namespace sinopia

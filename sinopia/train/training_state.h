@@ -1,0 +1,13 @@
+#pragma once
+
+#include <string_view>
+
+#include "sinopia/io/tensor_map.h"
+
+namespace sinopia {
+
+/// Throws Corrupt, naming `who`, unless a state that was read has the names, shapes and dtypes of the state
+/// that it is to replace, and a "step" from 0.
+void check_state(const TensorMap& read, const TensorMap& expected, std::string_view who);
+
+}  // namespace sinopia
