@@ -66,7 +66,7 @@ def main():
     adafactor = lambda **options: lambda p: Adafactor(p, **options)
     fixed = dict(lr=1e-2, relative_step=False)
     cases = dict(
-        adamw=run(lambda p: torch.optim.AdamW(p, lr=1e-2, betas=(0.9, 0.99), eps=1e-6, weight_decay=0.1), gradients, start,
+        adamw=run(lambda p: torch.optim.AdamW(p, lr=1e-2, betas=(0.9, 0.99), eps=1e-3, weight_decay=0.1), gradients, start,
                   rates),
         lion=run(lambda p: Lion(p, lr=1e-2, betas=(0.9, 0.99), weight_decay=0.3), gradients, start, rates),
         adafactor_relative=run(adafactor(), gradients, start, rates),
