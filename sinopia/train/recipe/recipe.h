@@ -1,0 +1,107 @@
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "sinopia/train/autoencoder_objective.h"
+#include "sinopia/train/data/aspect_buckets.h"
+#include "sinopia/train/data/picture_preparation.h"
+#include "sinopia/train/diffusion_objective.h"
+#include "sinopia/train/learning_rate.h"
+#include "sinopia/train/timestep_sampling.h"
+
+namespace sinopia {
+
+enum class TrainedModel { Autoencoder, Diffusion };
+enum class TextTraining { Frozen, Trained };
+
+struct DataRecipe {
+  std::vector<std::string> paths;
+  std::string split, validation_split = "validation", language = "en";
+  int64_t validation_examples = 64;
+  int64_t width = 128, height = 128;
+  bool buckets = false;
+  int64_t bucket_multiple = 16;
+  double bucket_max_aspect = 2;
+  LastBatch last_batch = LastBatch::Drop;
+  Cropping crop = Cropping::Center;
+  double flip = 0;
+  bool random_background = false;
+  bool allow_missing_captions = false;
+  int64_t ahead = 2;
+  std::string cache;
+};
+
+struct AutoencoderRecipe {
+  std::string start, config, vgg16;
+  AutoencoderLossConfig loss;
+  int64_t discriminator_width = 64, discriminator_layers = 3;
+  double discriminator_rate = 0;
+};
+
+struct DiffusionRecipe {
+  std::string start, autoencoder, unet_config, text_config, tokenizer;
+  TextTraining text = TextTraining::Frozen;
+  double text_rate = 0;
+  DiffusionObjective::Config objective;
+  TimestepSampling timesteps;
+  double offset_noise = 0, caption_dropout = 0.1;
+};
+
+struct OptimizerRecipe {
+  std::string name = "adamw";
+  LearningRate rate;
+  double beta1 = 0.9, beta2 = 0.999, weight_decay = 0.01, eps = 1e-8;
+  bool decay_biases_and_norms = true;
+  double clip = 1;
+  int64_t skipped_in_a_row = 20;
+};
+
+struct EmaRecipe {
+  bool keep = true;
+  double decay = 0.9999;
+  bool warmup = true;
+};
+
+struct ReportRecipe {
+  int64_t validation_every = 500, samples_every = 1000, log_every = 10;
+  std::vector<std::string> prompts;
+  int64_t sample_steps = 30;
+  double sample_guidance = 5;
+  std::string sample_sampler = "dpmpp_2m";
+};
+
+struct CheckpointRecipe {
+  int64_t every = 500, keep = 2, keep_every = 0;
+};
+
+/// Everything that decides what a training run does.
+struct Recipe {
+  TrainedModel model = TrainedModel::Diffusion;
+  std::string output = "training";
+  int64_t seed = 0, steps = 10000, batch = 16, accumulate = 1;
+  bool checkpoint_activations = false;
+  DataRecipe data;
+  AutoencoderRecipe autoencoder;
+  DiffusionRecipe diffusion;
+  OptimizerRecipe optimizer;
+  EmaRecipe ema;
+  ReportRecipe report;
+  CheckpointRecipe checkpoints;
+};
+
+/// Reads YAML, of which JSON is a part. Relative paths in it are taken from the file's folder. Throws
+/// NotFound for a missing file, Corrupt for what is no YAML, InvalidArgument naming line and field for an
+/// unknown field, a wrong type, a number out of range, and what a run of its model cannot do without.
+Recipe read_recipe(const std::filesystem::path& file);
+/// The same from text; `name` stands for the file in errors.
+Recipe parse_recipe(std::string_view text, const std::string& name);
+
+/// The recipe as YAML that reads back as the same.
+std::string recipe_to_yaml(const Recipe& recipe);
+/// All fields with their defaults, each under a comment that says what it is: a recipe to begin with.
+std::string documented_recipe();
+
+}  // namespace sinopia
