@@ -112,7 +112,8 @@ TEST(Recipe, RefusesWithLineAndField) {
       {"", "r.yaml: data.paths is needed"},
       {"data: {paths: a}", "either diffusion.start or diffusion.unet_config is needed"},
       {"model: autoencoder\ndata: {paths: a}", "either autoencoder.start or autoencoder.config is needed"},
-      {"model: autoencoder\ndata: {paths: a}\nautoencoder: {config: c}", "perceptual needs autoencoder.vgg16"},
+      {"model: autoencoder\ndata: {paths: a}\nautoencoder: {config: c}",
+       "perceptual needs autoencoder.vgg16"},
       {"data: {paths: a}\ndiffusion: {unet_config: u}", "fresh weights need"},
   };
   for (const Refusal& c : cases) EXPECT_THAT(message_of(c.text), HasSubstr(c.message)) << c.text;

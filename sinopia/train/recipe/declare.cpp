@@ -19,44 +19,57 @@ constexpr double kMany = 1e12;
 }  // namespace
 
 void visit_fields(Fields& f, DataRecipe& r) {
-  f.field("paths", r.paths, "Folders of pictures with .txt captions, JSON Lines files, or tar shards; all of them together.");
-  f.field("split", r.split, "The split of a set that is trained on, where it names splits; empty: everything.");
-  f.field("validation_split", r.validation_split, "The split for validation. A set without splits lends its last pictures by content hash.");
-  f.field("validation_examples", r.validation_examples, {0, 100000}, "Pictures that validation takes; none of them is trained on.");
+  f.field("paths", r.paths,
+          "Folders of pictures with .txt captions, JSON Lines files, or tar shards; all of them together.");
+  f.field("split", r.split,
+          "The split of a set that is trained on, where it names splits; empty: everything.");
+  f.field("validation_split", r.validation_split,
+          "The split for validation. A set without splits lends its last pictures by content hash.");
+  f.field("validation_examples", r.validation_examples, {0, 100000},
+          "Pictures that validation takes; none of them is trained on.");
   f.field("language", r.language, "Of captions listed by language; empty: all.");
   f.field("width", r.width, {8, 8192}, "Pixels of a training picture.");
   f.field("height", r.height, {8, 8192}, "Pixels of a training picture.");
   f.field("buckets", r.buckets, "Train at the aspect ratio nearest to each picture's, at the same area.");
   f.field("bucket_multiple", r.bucket_multiple, {8, 256}, "Both sides of a bucket are multiples of this.");
   f.field("bucket_max_aspect", r.bucket_max_aspect, {1, 10}, "The longer side by the shorter, at most.");
-  f.choice("last_batch", r.last_batch, kLastBatch, "What becomes of examples that do not fill a batch at an epoch's end.");
+  f.choice("last_batch", r.last_batch, kLastBatch,
+           "What becomes of examples that do not fill a batch at an epoch's end.");
   f.choice("crop", r.crop, kCrop, "Where a picture is cut to its size.");
   f.field("flip", r.flip, kShare, "How likely a picture is mirrored, if its captions permit it.");
-  f.field("random_background", r.random_background, "A plain colour drawn for each transparent picture; otherwise white.");
-  f.field("allow_missing_captions", r.allow_missing_captions, "A picture without a caption has the empty one.");
+  f.field("random_background", r.random_background,
+          "A plain colour drawn for each transparent picture; otherwise white.");
+  f.field("allow_missing_captions", r.allow_missing_captions,
+          "A picture without a caption has the empty one.");
   f.field("ahead", r.ahead, {0, 64}, "Batches that are prepared while a step runs.");
-  f.field("cache", r.cache, "A folder for latents and text embeddings, which are then made once; empty: made each time.");
+  f.field("cache", r.cache,
+          "A folder for latents and text embeddings, which are then made once; empty: made each time.");
 }
 
 void visit_fields(Fields& f, AutoencoderLossConfig& r) {
   f.field("l1", r.l1, Range::from(0), "Weight of the absolute error, summed over a picture.");
   f.field("l2", r.l2, Range::from(0), "Weight of the squared error, summed over a picture.");
   f.field("perceptual", r.perceptual, Range::from(0), "Weight of LPIPS, for each element; needs vgg16.");
-  f.field("feature_matching", r.feature_matching, Range::from(0), "Weight of the discriminator's features, for each element: where no VGG16 is at hand.");
+  f.field("feature_matching", r.feature_matching, Range::from(0),
+          "Weight of the discriminator's features, for each element: where no VGG16 is at hand.");
   f.field("logvar", r.logvar, {-30, 30}, "The error counts 1 / e^logvar.");
-  f.field("kl", r.kl, Range::from(0), "Weight of the latent's divergence from a standard normal one, summed over it.");
-  f.field("adversarial", r.adversarial, Range::from(0), "Weight of the discriminator's opinion, times a balance of gradients.");
+  f.field("kl", r.kl, Range::from(0),
+          "Weight of the latent's divergence from a standard normal one, summed over it.");
+  f.field("adversarial", r.adversarial, Range::from(0),
+          "Weight of the discriminator's opinion, times a balance of gradients.");
   f.field("adversarial_from", r.adversarial_from, {0, kMany}, "The step at which it begins.");
 }
 
 void visit_fields(Fields& f, AutoencoderRecipe& r) {
   f.field("start", r.start, "A checkpoint whose autoencoder is trained further; empty: fresh weights.");
   f.field("config", r.config, "diffusers' config.json of an AutoencoderKL, for fresh weights.");
-  f.field("vgg16", r.vgg16, "torchvision's vgg16 weights (.pth or .safetensors), for the perceptual loss and LPIPS.");
+  f.field("vgg16", r.vgg16,
+          "torchvision's vgg16 weights (.pth or .safetensors), for the perceptual loss and LPIPS.");
   f.section("loss", r.loss, "What is minimised.");
   f.field("discriminator_width", r.discriminator_width, {1, 1024}, "Channels of its first layer.");
   f.field("discriminator_layers", r.discriminator_layers, {1, 6}, "Layers that halve the picture.");
-  f.field("discriminator_rate", r.discriminator_rate, Range::from(0), "Its learning rate; 0: the autoencoder's.");
+  f.field("discriminator_rate", r.discriminator_rate, Range::from(0),
+          "Its learning rate; 0: the autoencoder's.");
 }
 
 void visit_fields(Fields& f, LossWeightingConfig& r) {
@@ -75,24 +88,31 @@ void visit_fields(Fields& f, TimestepSampling& r) {
 }
 
 void visit_fields(Fields& f, DiffusionObjective::Config& r) {
-  f.choice("prediction", r.schedule.prediction, kPrediction, "What the network answers. flow_prediction: rectified flow.");
-  f.field("zero_terminal_snr", r.schedule.rescale_zero_snr, "Scale the schedule so that the last timestep is pure noise.");
+  f.choice("prediction", r.schedule.prediction, kPrediction,
+           "What the network answers. flow_prediction: rectified flow.");
+  f.field("zero_terminal_snr", r.schedule.rescale_zero_snr,
+          "Scale the schedule so that the last timestep is pure noise.");
   f.choice("loss", r.loss, kLoss, "Of an element's error.");
   f.field("huber_delta", r.huber_delta, {1e-9, kMany}, "Where the Huber loss becomes a straight line.");
   f.section("weighting", r.weighting, "Of the noise levels.");
 }
 
 void visit_fields(Fields& f, DiffusionRecipe& r) {
-  f.field("start", r.start, "A checkpoint that is trained further; empty: fresh weights by unet_config and text_config.");
-  f.field("autoencoder", r.autoencoder, "A checkpoint whose autoencoder makes the latents; empty: that of start.");
-  f.field("unet_config", r.unet_config, "diffusers' config.json of a UNet2DConditionModel, for fresh weights.");
+  f.field("start", r.start,
+          "A checkpoint that is trained further; empty: fresh weights by unet_config and text_config.");
+  f.field("autoencoder", r.autoencoder,
+          "A checkpoint whose autoencoder makes the latents; empty: that of start.");
+  f.field("unet_config", r.unet_config,
+          "diffusers' config.json of a UNet2DConditionModel, for fresh weights.");
   f.field("text_config", r.text_config, "transformers' config.json of a CLIPTextModel, for fresh weights.");
-  f.field("tokenizer", r.tokenizer, "A folder with vocab.json and merges.txt, for fresh weights; empty: that of start.");
+  f.field("tokenizer", r.tokenizer,
+          "A folder with vocab.json and merges.txt, for fresh weights; empty: that of start.");
   f.choice("text", r.text, kText, "Whether the text encoder is trained along.");
   f.field("text_rate", r.text_rate, Range::from(0), "Its learning rate; 0: the denoiser's.");
   f.section("objective", r.objective, "What the denoiser is asked for.");
   f.section("timesteps", r.timesteps, "Which noise levels it sees.");
-  f.field("offset_noise", r.offset_noise, {0, 1}, "Noise that is the same for a whole channel, so that brightness is learned.");
+  f.field("offset_noise", r.offset_noise, {0, 1},
+          "Noise that is the same for a whole channel, so that brightness is learned.");
   f.field("caption_dropout", r.caption_dropout, kShare, "How often the caption is left out, for guidance.");
 }
 
@@ -108,16 +128,19 @@ void visit_fields(Fields& f, OptimizerRecipe& r) {
   f.field("name", r.name, "adamw, lion or adafactor.");
   f.section("rate", r.rate, "The learning rate.");
   f.field("beta1", r.beta1, {0, 0.9999999}, "Of the mean gradient.");
-  f.field("beta2", r.beta2, {0, 0.9999999}, "Of its mean square (adamw) or of the momentum that is kept (lion).");
+  f.field("beta2", r.beta2, {0, 0.9999999},
+          "Of its mean square (adamw) or of the momentum that is kept (lion).");
   f.field("eps", r.eps, {0, 1}, "Added to the root of the mean square (adamw).");
   f.field("weight_decay", r.weight_decay, {0, 10}, "What weights lose a step, times the learning rate.");
   f.field("decay_biases_and_norms", r.decay_biases_and_norms, "Whether biases and norms lose it too.");
   f.field("clip", r.clip, Range::from(0), "The largest norm of all gradients together; 0: any.");
-  f.field("skipped_in_a_row", r.skipped_in_a_row, {1, kMany}, "After so many steps without a finite gradient the run ends.");
+  f.field("skipped_in_a_row", r.skipped_in_a_row, {1, kMany},
+          "After so many steps without a finite gradient the run ends.");
 }
 
 void visit_fields(Fields& f, EmaRecipe& r) {
-  f.field("keep", r.keep, "Keep a moving average of the weights; it is what validation, samples and the exported model use.");
+  f.field("keep", r.keep,
+          "Keep a moving average of the weights; it is what validation, samples and the exported model use.");
   f.field("decay", r.decay, {0, 0.9999999}, "How much of the average stays at each step, in the end.");
   f.field("warmup", r.warmup, "Less at the beginning.");
 }
@@ -135,7 +158,8 @@ void visit_fields(Fields& f, ReportRecipe& r) {
 void visit_fields(Fields& f, CheckpointRecipe& r) {
   f.field("every", r.every, {1, kMany}, "Steps between checkpoints; the last step has one too.");
   f.field("keep", r.keep, {1, 1000}, "The newest ones that stay.");
-  f.field("keep_every", r.keep_every, {0, kMany}, "Those at multiples of so many steps stay as well; 0: none.");
+  f.field("keep_every", r.keep_every, {0, kMany},
+          "Those at multiples of so many steps stay as well; 0: none.");
 }
 
 void visit_fields(Fields& f, Recipe& r) {
@@ -145,7 +169,8 @@ void visit_fields(Fields& f, Recipe& r) {
   f.field("steps", r.steps, {1, kMany}, "Optimizer steps in all.");
   f.field("batch", r.batch, {1, 65536}, "Pictures in one pass.");
   f.field("accumulate", r.accumulate, {1, 65536}, "Passes whose gradients make one step.");
-  f.field("checkpoint_activations", r.checkpoint_activations, "Less memory for a second forward pass of each block.");
+  f.field("checkpoint_activations", r.checkpoint_activations,
+          "Less memory for a second forward pass of each block.");
   f.section("data", r.data, "The pictures.");
   f.section("autoencoder", r.autoencoder, "Of `model: autoencoder`.");
   f.section("diffusion", r.diffusion, "Of `model: diffusion`.");

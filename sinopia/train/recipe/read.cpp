@@ -29,15 +29,18 @@ class Reader final : public Fields {
     if (const auto node = take(name)) value = scalar<bool>(*node, name, "true or false");
   }
   void field(const char* name, std::string& value, const char*) override {
-    if (const auto node = take(name)) value = node->IsNull() ? "" : scalar<std::string>(*node, name, "a text");
+    if (const auto node = take(name))
+      value = node->IsNull() ? "" : scalar<std::string>(*node, name, "a text");
   }
   void field(const char* name, std::vector<std::string>& values, const char*) override {
     if (const auto node = take(name))
-      values = list<std::string>(*node, [&](const YAML::Node& n) { return scalar<std::string>(n, name, "a text"); });
+      values = list<std::string>(*node,
+                                 [&](const YAML::Node& n) { return scalar<std::string>(n, name, "a text"); });
   }
   void field(const char* name, std::vector<int64_t>& values, Range range, const char*) override {
     if (const auto node = take(name))
-      values = list<int64_t>(*node, [&](const YAML::Node& n) { return number<int64_t>(n, name, range, "whole numbers"); });
+      values = list<int64_t>(
+          *node, [&](const YAML::Node& n) { return number<int64_t>(n, name, range, "whole numbers"); });
   }
 
  private:
@@ -48,7 +51,8 @@ class Reader final : public Fields {
     std::vector<std::string> known;
   };
 
-  void choose(const char* name, size_t& value, std::span<const std::string_view> names, const char*) override {
+  void choose(const char* name, size_t& value, std::span<const std::string_view> names,
+              const char*) override {
     const auto node = take(name);
     if (!node) return;
     const auto text = scalar<std::string>(*node, name, "a name");
@@ -66,7 +70,8 @@ class Reader final : public Fields {
 
   void open(const YAML::Node& node, const std::string& path) {
     if (!node.IsMap() && !node.IsNull())
-      refuse(node, fmt::format("expected fields{}, got {}", path.empty() ? "" : " of " + path, kind_of(node)));
+      refuse(node,
+             fmt::format("expected fields{}, got {}", path.empty() ? "" : " of " + path, kind_of(node)));
     sections_.push_back({node, path, {}, {}});
   }
 
@@ -78,7 +83,8 @@ class Reader final : public Fields {
     for (const auto& entry : section.node) {
       const auto key = entry.first.Scalar();
       if (!seen.insert(key).second)
-        refuse(entry.first, fmt::format("{} is there twice", section.path.empty() ? key : section.path + "." + key));
+        refuse(entry.first,
+               fmt::format("{} is there twice", section.path.empty() ? key : section.path + "." + key));
       if (section.taken.contains(key)) continue;
       refuse(entry.first, fmt::format("unknown field {}; there are {}",
                                       section.path.empty() ? key : section.path + "." + key,
@@ -111,9 +117,10 @@ class Reader final : public Fields {
     const T value = scalar<T>(node, name, expected);
     const auto wide = static_cast<double>(value);
     if (!(wide >= range.low && wide <= range.high))
-      refuse(node, std::isinf(range.high)
-                       ? fmt::format("{}: expected at least {}, got {}", path_of(name), range.low, value)
-                       : fmt::format("{}: expected {} to {}, got {}", path_of(name), range.low, range.high, value));
+      refuse(node,
+             std::isinf(range.high)
+                 ? fmt::format("{}: expected at least {}, got {}", path_of(name), range.low, value)
+                 : fmt::format("{}: expected {} to {}, got {}", path_of(name), range.low, range.high, value));
     return value;
   }
 
@@ -127,7 +134,10 @@ class Reader final : public Fields {
   }
 
   static std::string kind_of(const YAML::Node& node) {
-    return node.IsMap() ? "fields" : node.IsSequence() ? "a list" : node.IsNull() ? "nothing" : "'" + node.Scalar() + "'";
+    return node.IsMap()        ? "fields"
+           : node.IsSequence() ? "a list"
+           : node.IsNull()     ? "nothing"
+                               : "'" + node.Scalar() + "'";
   }
   std::string path_of(const char* name) const {
     const std::string& path = sections_.back().path;
@@ -151,10 +161,12 @@ void check_whole(const Recipe& r, const std::string& name) {
     const AutoencoderRecipe& a = r.autoencoder;
     demand(a.start.empty() != a.config.empty(), "either autoencoder.start or autoencoder.config is needed");
     demand(a.loss.perceptual == 0 || !a.vgg16.empty(),
-           "autoencoder.loss.perceptual needs autoencoder.vgg16; without it set perceptual to 0 and use feature_matching");
+           "autoencoder.loss.perceptual needs autoencoder.vgg16; without it set perceptual to 0 and use "
+           "feature_matching");
   } else {
     const DiffusionRecipe& d = r.diffusion;
-    demand(d.start.empty() != d.unet_config.empty(), "either diffusion.start or diffusion.unet_config is needed");
+    demand(d.start.empty() != d.unet_config.empty(),
+           "either diffusion.start or diffusion.unet_config is needed");
     demand(!d.start.empty() || (!d.text_config.empty() && !d.tokenizer.empty() && !d.autoencoder.empty()),
            "fresh weights need diffusion.text_config, diffusion.tokenizer and diffusion.autoencoder");
     demand(!d.start.empty() || d.text == TextTraining::Trained,
@@ -169,9 +181,9 @@ void resolve_paths(Recipe& r, const std::filesystem::path& folder) {
       path = (folder / path).lexically_normal().string();
   };
   for (std::string& path : r.data.paths) resolve(path);
-  for (std::string* path : {&r.output, &r.data.cache, &r.autoencoder.start, &r.autoencoder.config, &r.autoencoder.vgg16,
-                            &r.diffusion.start, &r.diffusion.autoencoder, &r.diffusion.unet_config,
-                            &r.diffusion.text_config, &r.diffusion.tokenizer})
+  for (std::string* path : {&r.output, &r.data.cache, &r.autoencoder.start, &r.autoencoder.config,
+                            &r.autoencoder.vgg16, &r.diffusion.start, &r.diffusion.autoencoder,
+                            &r.diffusion.unet_config, &r.diffusion.text_config, &r.diffusion.tokenizer})
     resolve(*path);
 }
 

@@ -48,7 +48,8 @@ class Writer final : public Fields {
   }
 
  private:
-  void choose(const char* name, size_t& value, std::span<const std::string_view> names, const char* doc) override {
+  void choose(const char* name, size_t& value, std::span<const std::string_view> names,
+              const char* doc) override {
     put(name, fmt::format("{} One of {}.", doc, fmt::join(names, ", ")));
     out_ << std::string(names[value]);
   }
