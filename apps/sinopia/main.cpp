@@ -37,7 +37,8 @@ int run(int argc, char** argv) {
   });
 
   CLI::App app(
-      "Pictures from latent diffusion models.\nEach command has a help of its own: sinopia generate --help",
+      "Pictures from latent diffusion models, and the training of such models.\nEach command has a help of "
+      "its own: sinopia generate --help",
       "sinopia");
   app.set_version_flag("--version", fmt::format("sinopia {}", version()));
   app.require_subcommand(1);
@@ -48,6 +49,7 @@ int run(int argc, char** argv) {
   add_inspect(app, action);
   add_convert(app, action);
   add_init(app, action);
+  add_train(app, action, interrupt.token());
   add_samplers(app, action);
   if (argc > 1 && argv[1][0] != '-') check_command(app, argv[1]);
   try {

@@ -47,8 +47,9 @@ ProgressLine::ProgressLine() : terminal_(isatty(STDERR_FILENO) == 1) {}
 
 ProgressLine::~ProgressLine() { finish(); }
 
-void ProgressLine::show(const Progress& progress) {
-  const std::string line = describe(progress);
+void ProgressLine::show(const Progress& progress) { show(describe(progress)); }
+
+void ProgressLine::show(const std::string& line) {
   if (terminal_)
     fmt::print(stderr, "\r\x1b[K{}", line);
   else

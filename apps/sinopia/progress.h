@@ -7,12 +7,14 @@
 
 namespace sinopia::cli {
 
-/// Shows a generation on stderr: on a terminal one line that is rewritten, else a line a step.
+/// Shows how far something is on stderr: on a terminal one line that is rewritten, else a line each time.
 class ProgressLine {
  public:
   ProgressLine();
   ~ProgressLine();
   void show(const Progress& progress);
+  void show(const std::string& line);
+  bool on_terminal() const { return terminal_; }
   /// Ends the line, so that other text can follow.
   void finish();
 

@@ -22,7 +22,7 @@ std::string loss_text(double loss) {
   return size >= 1e-3 && size < 1e4 ? fmt::format("loss {:.4f}", loss) : fmt::format("loss {:.3g}", loss);
 }
 
-std::vector<std::string> fields_of(const Progress& p) {
+std::vector<std::string> fields_of(const TrainingProgress& p) {
   std::vector<std::string> fields;
   if (p.steps > 0) {
     // Rounded down: 100 % is the end.
@@ -84,7 +84,7 @@ std::string duration_text(double seconds) {
   return fmt::format("{}d {:02}h", s / 86400, s / 3600 % 24);
 }
 
-std::vector<std::string> progress_view(const Progress& progress, int width, int lines) {
+std::vector<std::string> progress_view(const TrainingProgress& progress, int width, int lines) {
   SINOPIA_CHECK(width >= 20 && lines >= 1, InvalidArgument,
                 "[progress] expected at least 20 columns and a line, got {} and {}", width, lines);
   const auto columns = static_cast<size_t>(width);

@@ -31,7 +31,7 @@ class RateEstimator {
 };
 
 /// What is told of a run. What is NaN, or 0 where that says nothing, is left out.
-struct Progress {
+struct TrainingProgress {
   int64_t step = 0, steps = 0;  ///< optimizer steps taken, of; steps 0: a run without an end
   double loss = std::numeric_limits<double>::quiet_NaN();  ///< smoothed
   double learning_rate = std::numeric_limits<double>::quiet_NaN();
@@ -44,7 +44,7 @@ struct Progress {
 /// At most `lines` lines of at most `width` columns, ASCII, without line ends. What matters most comes first;
 /// what does not fit is left out whole. A bar fills what is left of the first line if the end of the run is
 /// known. Throws InvalidArgument for a width below 20 or no lines.
-std::vector<std::string> progress_view(const Progress& progress, int width, int lines = 1);
+std::vector<std::string> progress_view(const TrainingProgress& progress, int width, int lines = 1);
 
 /// "48s", "3m 07s", "2h 05m", "4d 11h"; "?" for what is not finite or negative.
 std::string duration_text(double seconds);

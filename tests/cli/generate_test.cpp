@@ -233,11 +233,11 @@ TEST(Generate, ShowsProgressAndPreviews) {
 
 TEST(Generate, AnInterruptLeavesNoFile) {
   const TemporaryFolder folder, streams;
-  Process process(generate(folder / "a.png", {"--steps", "900", "-W", "128", "-H", "128"}), streams.path());
-  for (int i = 0; i < 4000 && process.errors().find("step 1/") == std::string::npos; ++i)
+  Process process(generate(folder / "a.png", {"--steps", "1000", "-W", "32", "-H", "32"}), streams.path());
+  for (int i = 0; i < 12000 && process.errors().find("step 1/") == std::string::npos; ++i)
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
   process.send(SIGINT);
-  const Outcome outcome = process.wait(20);
+  const Outcome outcome = process.wait(60);
   EXPECT_EQ(outcome.code, 1);
   EXPECT_THAT(outcome.err, HasSubstr("sinopia: cancelled"));
   EXPECT_TRUE(folder.names().empty()) << ::testing::PrintToString(folder.names());

@@ -14,7 +14,7 @@ namespace {
 using ::testing::ElementsAre;
 using testing::kind_of;
 
-Progress a_run() {
+TrainingProgress a_run() {
   return {.step = 250,
           .steps = 1000,
           .loss = 0.12345,
@@ -42,7 +42,7 @@ TEST(ProgressView, IsOneLineOrMore) {
 }
 
 TEST(ProgressView, NeverExceedsItsWidth) {
-  Progress progress = a_run();
+  TrainingProgress progress = a_run();
   for (const int64_t step : {int64_t{0}, int64_t{250}, int64_t{1000}, int64_t{1} << 40}) {
     progress.step = step;
     for (int width = 20; width < 180; ++width) {

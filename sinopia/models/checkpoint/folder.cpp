@@ -12,6 +12,8 @@
 namespace sinopia {
 namespace {
 
+constexpr const char* kWeights = "diffusion_pytorch_model";  // of a UNet and of an autoencoder
+
 namespace fs = std::filesystem;
 using Json = nlohmann::json;
 
@@ -212,6 +214,11 @@ CheckpointParts load_diffusers_folder(const fs::path& folder, std::string_view v
   return parts;
 }
 
+void save_autoencoder_folder(const fs::path& folder, const AutoencoderPart& part) {
+  write_network(folder, kWeights, autoencoder_with_file_shapes(part.tensors),
+                autoencoder_config_to_json(part.config));
+}
+
 void save_diffusers_folder(const fs::path& folder, const CheckpointParts& parts) {
   SINOPIA_CHECK(!parts.unet.tensors.empty() && !parts.vae.tensors.empty(), InvalidArgument,
                 "[checkpoint] a folder needs a UNet and an autoencoder");
@@ -222,11 +229,9 @@ void save_diffusers_folder(const fs::path& folder, const CheckpointParts& parts)
   make_folder(folder);
   std::error_code ignored;
   fs::remove(folder / "model_index.json", ignored);
-  constexpr const char* kWeights = "diffusion_pytorch_model";
   write_network(folder / "unet", kWeights, unet_with_file_shapes(parts.unet.tensors, parts.unet.config),
                 unet_config_to_json(parts.unet.config));
-  write_network(folder / "vae", kWeights, autoencoder_with_file_shapes(parts.vae.tensors),
-                autoencoder_config_to_json(parts.vae.config));
+  save_autoencoder_folder(folder / "vae", parts.vae);
   for (size_t i = 0; i < parts.text_encoders.size(); ++i) {
     const TextVariant& text = variant.text_encoders[i];
     const std::string name = text.folder;

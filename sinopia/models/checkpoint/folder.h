@@ -17,6 +17,9 @@ CheckpointParts load_diffusers_folder(const std::filesystem::path& folder, std::
 /// without a UNet or an autoencoder, and as write_safetensors does.
 void save_diffusers_folder(const std::filesystem::path& folder, const CheckpointParts& parts);
 
+/// Writes a folder with one autoencoder, which read_autoencoder_part reads: config.json and its weights.
+void save_autoencoder_folder(const std::filesystem::path& folder, const AutoencoderPart& part);
+
 /// From and to the text of a scheduler_config.json. Throws Corrupt, or Unsupported for a setting that no
 /// sampler here has.
 ScheduleInfo schedule_info_from_json(std::string_view text);

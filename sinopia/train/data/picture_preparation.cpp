@@ -48,6 +48,11 @@ Image flipped(const Image& image) {
   return result;
 }
 
+bool draws_flip(const PicturePreparation& options, bool mirror, uint64_t seed, uint32_t step,
+                uint32_t index) {
+  return mirror && Draws(seed, Purpose::Flip, step, index).chance(options.flip_probability);
+}
+
 PreparedPicture prepare_picture(const Image& picture, PictureSize target, const PicturePreparation& options,
                                 bool mirror, uint64_t seed, uint32_t step, uint32_t index) {
   SINOPIA_CHECK(options.flip_probability >= 0 && options.flip_probability <= 1, InvalidArgument,
@@ -58,7 +63,7 @@ PreparedPicture prepare_picture(const Image& picture, PictureSize target, const 
   Image image = resize(to_rgb(picture, background), size.width, size.height, options.resampling);
 
   PreparedPicture result;
-  result.flipped = mirror && Draws(seed, Purpose::Flip, step, index).chance(options.flip_probability);
+  result.flipped = draws_flip(options, mirror, seed, step, index);
   if (result.flipped) image = flipped(image);
 
   const int spare_rows = size.height - target.height, spare_columns = size.width - target.width;

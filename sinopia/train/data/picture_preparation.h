@@ -43,6 +43,10 @@ struct PreparedPicture {
 PreparedPicture prepare_picture(const Image& picture, PictureSize target, const PicturePreparation& options,
                                 bool mirror, uint64_t seed, uint32_t step, uint32_t index = 0);
 
+/// Whether prepare_picture mirrors this one.
+bool draws_flip(const PicturePreparation& options, bool mirror, uint64_t seed, uint32_t step,
+                uint32_t index = 0);
+
 /// The least size of a picture's aspect ratio, to the nearest pixel, that covers `target`.
 PictureSize covering_size(PictureSize picture, PictureSize target);
 

@@ -66,17 +66,36 @@ StepGuard::StepGuard(double max_norm) : max_norm_(max_norm) {
                 "[gradients] expected a largest norm from 0, got {}", max_norm);
 }
 
-StepGuard::Result StepGuard::step(Optimizer& optimizer, const TensorMap& gradients, double learning_rate,
-                                  double gradient_scale) {
-  const double norm = gradient_norm(gradients) * std::abs(gradient_scale);
+StepGuard::Result StepGuard::step(std::span<const Update> updates, double gradient_scale) {
+  double squares = 0;
+  for (const Update& update : updates) {
+    const double norm = gradient_norm(*update.gradients);
+    squares += norm * norm;
+  }
+  const double norm = std::sqrt(squares) * std::abs(gradient_scale);
   if (!std::isfinite(norm)) {
     ++skipped_;
     ++in_a_row_;
     return {norm, false};
   }
-  optimizer.step(gradients, learning_rate, gradient_scale * clip_factor(norm, max_norm_));
+  for (const Update& update : updates)
+    update.optimizer->step(*update.gradients, update.learning_rate,
+                           gradient_scale * clip_factor(norm, max_norm_));
   in_a_row_ = 0;
   return {norm, true};
+}
+
+StepGuard::Result StepGuard::step(Optimizer& optimizer, const TensorMap& gradients, double learning_rate,
+                                  double gradient_scale) {
+  const Update update{&optimizer, &gradients, learning_rate};
+  return step({&update, 1}, gradient_scale);
+}
+
+void StepGuard::restore(int64_t skipped, int64_t in_a_row) {
+  SINOPIA_CHECK(0 <= in_a_row && in_a_row <= skipped, Corrupt,
+                "[gradients] expected counts of skipped steps, got {}, {} in a row", skipped, in_a_row);
+  skipped_ = skipped;
+  in_a_row_ = in_a_row;
 }
 
 }  // namespace sinopia

@@ -45,13 +45,22 @@ class StepGuard {
     double norm;  ///< of the gradients times the scale, before clipping
     bool taken;
   };
-  /// Optimizer::step with clipping.
+  struct Update {
+    Optimizer* optimizer;
+    const TensorMap* gradients;
+    double learning_rate;
+  };
+  /// Optimizer::step of all of them or of none; they are clipped by the norm of all gradients together.
+  Result step(std::span<const Update> updates, double gradient_scale = 1);
+  /// The same for one.
   Result step(Optimizer& optimizer, const TensorMap& gradients, double learning_rate,
               double gradient_scale = 1);
 
   int64_t skipped() const { return skipped_; }
   /// How many of the last steps were skipped one after another: when a run ought to give up.
   int64_t skipped_in_a_row() const { return in_a_row_; }
+  /// Goes on counting. Throws Corrupt unless 0 <= in_a_row <= skipped.
+  void restore(int64_t skipped, int64_t in_a_row);
 
  private:
   double max_norm_;

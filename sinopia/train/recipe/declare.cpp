@@ -1,6 +1,8 @@
 // Which fields a recipe has: their names, ranges and what they mean.
 #include "sinopia/train/recipe/declare.h"
 
+#include <algorithm>
+
 namespace sinopia {
 namespace {
 
@@ -11,10 +13,19 @@ constexpr std::string_view kCrop[] = {"center", "random"};
 constexpr std::string_view kLoss[] = {"mse", "l1", "huber"};
 constexpr std::string_view kWeighting[] = {"none", "min_snr", "p2", "cosmap"};
 constexpr std::string_view kDensity[] = {"uniform", "logit_normal", "mode", "cosmap"};
-constexpr std::string_view kPrediction[] = {"epsilon", "v_prediction", "sample", "flow_prediction"};
+constexpr std::string_view kPrediction[] = {"own", "epsilon", "v_prediction", "sample", "flow_prediction"};
 constexpr std::string_view kRateShape[] = {"constant", "linear", "cosine", "restarts", "inverse_sqrt"};
 constexpr Range kShare{0, 1};
 constexpr double kMany = 1e12;
+
+void choose_export_type(Fields& f, DType& type) {
+  enum class Type { F32, F16, BF16 };
+  constexpr std::string_view kNames[] = {"f32", "f16", "bf16"};
+  constexpr DType kTypes[] = {DType::F32, DType::F16, DType::BF16};
+  auto place = static_cast<Type>(std::ranges::find(kTypes, type) - std::begin(kTypes));
+  f.choice("export_type", place, kNames, "Of the weights of the model that a run writes.");
+  type = kTypes[static_cast<size_t>(place)];
+}
 
 }  // namespace
 
@@ -88,10 +99,6 @@ void visit_fields(Fields& f, TimestepSampling& r) {
 }
 
 void visit_fields(Fields& f, DiffusionObjective::Config& r) {
-  f.choice("prediction", r.schedule.prediction, kPrediction,
-           "What the network answers. flow_prediction: rectified flow.");
-  f.field("zero_terminal_snr", r.schedule.rescale_zero_snr,
-          "Scale the schedule so that the last timestep is pure noise.");
   f.choice("loss", r.loss, kLoss, "Of an element's error.");
   f.field("huber_delta", r.huber_delta, {1e-9, kMany}, "Where the Huber loss becomes a straight line.");
   f.section("weighting", r.weighting, "Of the noise levels.");
@@ -105,10 +112,13 @@ void visit_fields(Fields& f, DiffusionRecipe& r) {
   f.field("unet_config", r.unet_config,
           "diffusers' config.json of a UNet2DConditionModel, for fresh weights.");
   f.field("text_config", r.text_config, "transformers' config.json of a CLIPTextModel, for fresh weights.");
-  f.field("tokenizer", r.tokenizer,
-          "A folder with vocab.json and merges.txt, for fresh weights; empty: that of start.");
   f.choice("text", r.text, kText, "Whether the text encoder is trained along.");
   f.field("text_rate", r.text_rate, Range::from(0), "Its learning rate; 0: the denoiser's.");
+  f.choice("prediction", r.prediction, kPrediction,
+           "What the network answers. own: as start does, epsilon for fresh weights. flow_prediction: "
+           "rectified flow.");
+  f.field("zero_terminal_snr", r.zero_terminal_snr,
+          "Scale the schedule so that the last timestep is pure noise; also if start says so.");
   f.section("objective", r.objective, "What the denoiser is asked for.");
   f.section("timesteps", r.timesteps, "Which noise levels it sees.");
   f.field("offset_noise", r.offset_noise, {0, 1},
@@ -127,7 +137,8 @@ void visit_fields(Fields& f, LearningRate& r) {
 void visit_fields(Fields& f, OptimizerRecipe& r) {
   f.field("name", r.name, "adamw, lion or adafactor.");
   f.section("rate", r.rate, "The learning rate.");
-  f.field("beta1", r.beta1, {0, 0.9999999}, "Of the mean gradient.");
+  f.field("beta1", r.beta1, {0, 0.9999999},
+          "Of the mean gradient; ~: the optimizer's own, as for the next three.");
   f.field("beta2", r.beta2, {0, 0.9999999},
           "Of its mean square (adamw) or of the momentum that is kept (lion).");
   f.field("eps", r.eps, {0, 1}, "Added to the root of the mean square (adamw).");
@@ -171,6 +182,7 @@ void visit_fields(Fields& f, Recipe& r) {
   f.field("accumulate", r.accumulate, {1, 65536}, "Passes whose gradients make one step.");
   f.field("checkpoint_activations", r.checkpoint_activations,
           "Less memory for a second forward pass of each block.");
+  choose_export_type(f, r.export_type);
   f.section("data", r.data, "The pictures.");
   f.section("autoencoder", r.autoencoder, "Of `model: autoencoder`.");
   f.section("diffusion", r.diffusion, "Of `model: diffusion`.");

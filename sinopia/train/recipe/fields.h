@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <limits>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -23,6 +24,8 @@ class Fields {
   virtual ~Fields() = default;
 
   virtual void field(const char* name, double& value, Range range, const char* doc) = 0;
+  /// Absent: a default that depends on something else; null in the file.
+  virtual void field(const char* name, std::optional<double>& value, Range range, const char* doc) = 0;
   virtual void field(const char* name, int64_t& value, Range range, const char* doc) = 0;
   virtual void field(const char* name, bool& value, const char* doc) = 0;
   virtual void field(const char* name, std::string& value, const char* doc) = 0;

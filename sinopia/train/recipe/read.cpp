@@ -22,6 +22,10 @@ class Reader final : public Fields {
   void field(const char* name, double& value, Range range, const char*) override {
     if (const auto node = take(name)) value = number<double>(*node, name, range, "a number");
   }
+  void field(const char* name, std::optional<double>& value, Range range, const char*) override {
+    const auto node = take(name);
+    if (node && !node->IsNull()) value = number<double>(*node, name, range, "a number");
+  }
   void field(const char* name, int64_t& value, Range range, const char*) override {
     if (const auto node = take(name)) value = number<int64_t>(*node, name, range, "a whole number");
   }
@@ -167,8 +171,8 @@ void check_whole(const Recipe& r, const std::string& name) {
     const DiffusionRecipe& d = r.diffusion;
     demand(d.start.empty() != d.unet_config.empty(),
            "either diffusion.start or diffusion.unet_config is needed");
-    demand(!d.start.empty() || (!d.text_config.empty() && !d.tokenizer.empty() && !d.autoencoder.empty()),
-           "fresh weights need diffusion.text_config, diffusion.tokenizer and diffusion.autoencoder");
+    demand(!d.start.empty() || (!d.text_config.empty() && !d.autoencoder.empty()),
+           "fresh weights need diffusion.text_config and diffusion.autoencoder");
     demand(!d.start.empty() || d.text == TextTraining::Trained,
            "a fresh text encoder has to be trained: diffusion.text: trained");
   }
@@ -181,9 +185,9 @@ void resolve_paths(Recipe& r, const std::filesystem::path& folder) {
       path = (folder / path).lexically_normal().string();
   };
   for (std::string& path : r.data.paths) resolve(path);
-  for (std::string* path : {&r.output, &r.data.cache, &r.autoencoder.start, &r.autoencoder.config,
-                            &r.autoencoder.vgg16, &r.diffusion.start, &r.diffusion.autoencoder,
-                            &r.diffusion.unet_config, &r.diffusion.text_config, &r.diffusion.tokenizer})
+  for (std::string* path :
+       {&r.output, &r.data.cache, &r.autoencoder.start, &r.autoencoder.config, &r.autoencoder.vgg16,
+        &r.diffusion.start, &r.diffusion.autoencoder, &r.diffusion.unet_config, &r.diffusion.text_config})
     resolve(*path);
 }
 

@@ -1,10 +1,12 @@
 #pragma once
 
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "sinopia/tensor/dtype.h"
 #include "sinopia/train/autoencoder_objective.h"
 #include "sinopia/train/data/aspect_buckets.h"
 #include "sinopia/train/data/picture_preparation.h"
@@ -16,6 +18,8 @@ namespace sinopia {
 
 enum class TrainedModel { Autoencoder, Diffusion };
 enum class TextTraining { Frozen, Trained };
+/// What the denoiser answers; Own: what the checkpoint says, the noise for fresh weights.
+enum class PredictionChoice { Own, Epsilon, V, Sample, Flow };
 
 struct DataRecipe {
   std::vector<std::string> paths;
@@ -42,10 +46,12 @@ struct AutoencoderRecipe {
 };
 
 struct DiffusionRecipe {
-  std::string start, autoencoder, unet_config, text_config, tokenizer;
+  std::string start, autoencoder, unet_config, text_config;
   TextTraining text = TextTraining::Frozen;
   double text_rate = 0;
-  DiffusionObjective::Config objective;
+  PredictionChoice prediction = PredictionChoice::Own;
+  bool zero_terminal_snr = false;        ///< or if the checkpoint says so
+  DiffusionObjective::Config objective;  ///< but for its schedule
   TimestepSampling timesteps;
   double offset_noise = 0, caption_dropout = 0.1;
 };
@@ -53,7 +59,7 @@ struct DiffusionRecipe {
 struct OptimizerRecipe {
   std::string name = "adamw";
   LearningRate rate;
-  double beta1 = 0.9, beta2 = 0.999, weight_decay = 0.01, eps = 1e-8;
+  std::optional<double> beta1 = {}, beta2 = {}, weight_decay = {}, eps = {};  ///< absent: its own
   bool decay_biases_and_norms = true;
   double clip = 1;
   int64_t skipped_in_a_row = 20;
@@ -83,6 +89,7 @@ struct Recipe {
   std::string output = "training";
   int64_t seed = 0, steps = 10000, batch = 16, accumulate = 1;
   bool checkpoint_activations = false;
+  DType export_type = DType::F16;  ///< f32, f16 or bf16
   DataRecipe data;
   AutoencoderRecipe autoencoder;
   DiffusionRecipe diffusion;

@@ -24,6 +24,13 @@ class Writer final : public Fields {
     put(name, fmt::format("{} {}", doc, limits(range)));
     out_ << fmt::format("{}", value);  // the shortest that reads back as the same
   }
+  void field(const char* name, std::optional<double>& value, Range range, const char* doc) override {
+    put(name, fmt::format("{} {}", doc, limits(range)));
+    if (value)
+      out_ << fmt::format("{}", *value);
+    else
+      out_ << YAML::Null;
+  }
   void field(const char* name, int64_t& value, Range range, const char* doc) override {
     put(name, fmt::format("{} {}", doc, limits(range)));
     out_ << value;

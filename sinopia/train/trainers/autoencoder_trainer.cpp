@@ -1,0 +1,257 @@
+#include "sinopia/train/trainers/autoencoder_trainer.h"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <optional>
+#include <utility>
+
+#include "sinopia/autograd/tape.h"
+#include "sinopia/base/error.h"
+#include "sinopia/io/file.h"
+#include "sinopia/io/image_tensor.h"
+#include "sinopia/models/checkpoint/folder.h"
+#include "sinopia/models/checkpoint/single_file.h"
+#include "sinopia/models/stable_diffusion.h"
+#include "sinopia/nn/parameters.h"
+#include "sinopia/ops/elementwise.h"
+#include "sinopia/ops/reduce.h"
+#include "sinopia/train/autoencoder_objective.h"
+#include "sinopia/train/data/prefetch.h"
+#include "sinopia/train/trainers/batches.h"
+#include "sinopia/train/trainers/picture_grid.h"
+#include "sinopia/train/trainers/training_set.h"
+
+namespace sinopia {
+namespace {
+
+constexpr size_t kMaxConfigBytes = size_t{1} << 20;
+
+struct PictureBatch {
+  int64_t number;
+  Tensor pictures;  // [N,H,W,3]
+};
+
+AutoencoderPart starting_part(const Recipe& recipe) {
+  const AutoencoderRecipe& r = recipe.autoencoder;
+  if (!r.start.empty()) return read_autoencoder_part(r.start);
+  AutoencoderPart part;
+  part.config = autoencoder_config_from_json(read_text_file(r.config, kMaxConfigBytes));
+  part.config.sample_size = std::max(recipe.data.width, recipe.data.height);
+  RandomParameters fresh(recipe.seed);
+  AutoencoderKL(Scope(fresh), part.config);
+  part.tensors = fresh.taken();
+  return part;
+}
+
+/// A network whose parameters are trained.
+template <class Network, class Config>
+Network build_trained(TensorMap tensors, const Config& config, const char* what, TensorMap& leaves) {
+  CheckpointParameters given(std::move(tensors), what);
+  TrainableParameters parameters(given);
+  Network network(Scope(parameters), config);
+  given.finish();
+  leaves = parameters.leaves();
+  return network;
+}
+
+class AutoencoderTrainer final : public Trainer {
+ public:
+  explicit AutoencoderTrainer(const Recipe& recipe)
+      : recipe_(recipe), data_(recipe.data, recipe.batch, static_cast<uint64_t>(recipe.seed)) {
+    const AutoencoderRecipe& r = recipe.autoencoder;
+    AutoencoderPart part = starting_part(recipe);
+    config_ = part.config;
+    const int64_t factor = config_.factor();
+    SINOPIA_CHECK(recipe.data.width % factor == 0 && recipe.data.height % factor == 0 &&
+                      (!recipe.data.buckets || recipe.data.bucket_multiple % factor == 0),
+                  InvalidArgument, "[train] expected pictures of multiples of {} pixels, got {}x{}", factor,
+                  recipe.data.width, recipe.data.height);
+    TensorMap leaves;
+    autoencoder_.emplace(
+        build_trained<AutoencoderKL>(std::move(part.tensors), config_, "autoencoder", leaves));
+    generator_ = std::make_unique<TrainedNetwork>("autoencoder", leaves, recipe.optimizer, recipe.ema);
+    if (r.loss.adversarial > 0 || r.loss.feature_matching > 0) {
+      RandomParameters fresh(static_cast<uint64_t>(recipe.seed) + 1);
+      const PatchDiscriminatorConfig config{
+          .in_channels = 3, .width = r.discriminator_width, .layers = r.discriminator_layers};
+      TrainableParameters parameters(fresh);
+      discriminator_.emplace(Scope(parameters), config);
+      judge_ = std::make_unique<TrainedNetwork>("discriminator", parameters.leaves(), recipe.optimizer,
+                                                EmaRecipe{.keep = false});
+    }
+    if (!r.vgg16.empty()) lpips_.emplace(load_lpips(r.vgg16));
+    objective_.emplace(r.loss, discriminator_ ? &*discriminator_ : nullptr, lpips_ ? &*lpips_ : nullptr);
+    guard_ = StepGuard(recipe.optimizer.clip);
+  }
+
+  void start(int64_t step) override {
+    step_ = step;
+    prefetch_.emplace(step * recipe_.accumulate, recipe_.steps * recipe_.accumulate,
+                      static_cast<int>(recipe_.data.ahead), [this](int64_t number) { return make(number); });
+  }
+
+  Scalars step() override {
+    AutoencoderLosses losses;
+    DiscriminatorLosses judged;
+    const double share = 1.0 / static_cast<double>(recipe_.accumulate);
+    const bool discriminates = objective_->discriminates(step_);
+    for (int64_t i = 0; i < recipe_.accumulate; ++i) {
+      const PictureBatch batch = *prefetch_->next();
+      const AutoencoderLosses l = objective_->autoencoder_pass(
+          *autoencoder_, batch.pictures, noise_for(batch.pictures, Purpose::Posterior, batch.number), step_);
+      generator_->gather(share);
+      losses.total += l.total * share;
+      losses.reconstruction += l.reconstruction * share;
+      losses.perceptual += l.perceptual * share;
+      losses.kl += l.kl * share;
+      losses.generator += l.generator * share;
+      losses.balance += l.balance * share;
+      if (!discriminates) continue;
+      const DiscriminatorLosses d = objective_->discriminator_pass(batch.pictures);
+      judge_->gather(share);
+      judged.total += d.total * share;
+      judged.real += d.real * share;
+      judged.fake += d.fake * share;
+    }
+    const double rate = learning_rate(recipe_.optimizer.rate, step_, recipe_.steps);
+    const StepGuard::Update update = generator_->update(rate);
+    const StepGuard::Result result = guard_.step({&update, 1});
+    generator_->finish_step(result.taken);
+    if (discriminates) {
+      // Its gradients are clipped by themselves; a step that is not finite is left out for both.
+      const double own = recipe_.autoencoder.discriminator_rate;
+      const double peak = recipe_.optimizer.rate.peak;
+      const StepGuard::Update own_update = judge_->update(own > 0 && peak > 0 ? rate * own / peak : rate);
+      judge_->finish_step(result.taken && StepGuard(recipe_.optimizer.clip).step({&own_update, 1}).taken);
+    }
+    ++step_;
+    Scalars scalars{{"loss", losses.total},
+                    {"reconstruction", losses.reconstruction},
+                    {"kl", losses.kl},
+                    {"learning_rate", rate},
+                    {"gradient_norm", result.norm}};
+    if (recipe_.autoencoder.loss.perceptual > 0) scalars.emplace_back("perceptual", losses.perceptual);
+    if (discriminates) {
+      scalars.emplace_back("generator", losses.generator);
+      scalars.emplace_back("balance", losses.balance);
+      scalars.emplace_back("discriminator", judged.total);
+      scalars.emplace_back("logits_real", judged.real);
+      scalars.emplace_back("logits_fake", judged.fake);
+    }
+    return scalars;
+  }
+
+  Scalars validate() override {
+    const AutoencoderKL network = result_network();
+    double l1 = 0, psnr = 0, kl = 0, lpips = 0;
+    const std::vector<int64_t>& examples = data_.validation();
+    for (size_t begin = 0; begin < examples.size(); begin += static_cast<size_t>(recipe_.batch)) {
+      const Tensor pictures = validation_pictures(begin, static_cast<size_t>(recipe_.batch));
+      const DiagonalGaussian latents = network.encode(pictures);
+      const Tensor got = clamp(network.decode(latents.mean), -1, 1);
+      const auto each = static_cast<double>(pictures.numel() / pictures.dim(0));
+      for (int64_t i = 0; i < pictures.dim(0); ++i) {
+        const Tensor error = pictures.slice(i, i + 1) - got.slice(i, i + 1);
+        l1 += value_of(sum(abs(error))) / each;
+        constexpr double kRange = 2;
+        psnr += 10 * std::log10(kRange * kRange / std::max(value_of(sum(square(error))) / each, 1e-12));
+      }
+      kl += value_of(sum(square(latents.mean) + exp(latents.logvar) - latents.logvar - 1.0)) * 0.5;
+      if (lpips_) lpips += value_of(sum(lpips_->forward(pictures, got)));
+    }
+    const auto count = static_cast<double>(examples.size());
+    Scalars scalars{{"validation/loss", l1 / count}, {"validation/psnr", psnr / count}, {"validation/kl", kl / count}};
+    if (lpips_) scalars.emplace_back("validation/lpips", lpips / count);
+    return scalars;
+  }
+
+  Image samples() override {
+    constexpr size_t kShown = 8;
+    if (data_.validation().empty()) return {};
+    const AutoencoderKL network = result_network();
+    const Tensor pictures = validation_pictures(0, kShown);
+    std::vector<Image> shown = tensor_to_images(pictures);
+    const int columns = static_cast<int>(shown.size());
+    for (Image& image : tensor_to_images(network.decode(network.encode(pictures).mean)))
+      shown.push_back(std::move(image));
+    return picture_grid(shown, columns);
+  }
+
+  void export_model(const std::filesystem::path& folder) override {
+    // Latents of deviation 1 are what a denoiser works on (latent-diffusion, ddpm.py, scale_by_std).
+    const AutoencoderKL network = result_network();
+    const Tensor pictures = make(0).pictures;
+    const Tensor latents =
+        network.encode(pictures).sample(noise_for(pictures, Purpose::Posterior, 0));
+    const auto count = static_cast<double>(latents.numel());
+    const double mean_value = value_of(sum(latents)) / count;
+    const double variance = value_of(sum(square(latents - mean_value))) / (count - 1);
+    AutoencoderPart part{generator_->result(), config_};
+    part.config.shift_factor = 0;
+    part.config.scaling_factor = 1 / std::sqrt(variance);
+    CheckpointParts parts;
+    parts.vae = std::move(part);
+    convert_dtype(parts, recipe_.export_type);
+    save_autoencoder_folder(folder, parts.vae);
+  }
+
+  std::vector<TrainedNetwork*> networks() override {
+    std::vector<TrainedNetwork*> all{generator_.get()};
+    if (judge_) all.push_back(judge_.get());
+    return all;
+  }
+  StepGuard& guard() override { return guard_; }
+
+ private:
+  static double value_of(const Tensor& scalar) { return static_cast<double>(scalar.values<float>()[0]); }
+
+  PictureBatch make(int64_t number) const {
+    const TrainingSet::Batch batch = data_.batch(number);
+    std::vector<Tensor> pictures;
+    for (size_t i = 0; i < batch.examples.size(); ++i)
+      pictures.push_back(
+          data_.picture(batch.examples[i], batch.size, number, static_cast<int64_t>(i)).x);
+    return {number, stacked(pictures)};
+  }
+
+  Tensor noise_for(const Tensor& pictures, Purpose purpose, int64_t number) const {
+    const int64_t factor = config_.factor();
+    return drawn_noise({pictures.dim(0), pictures.dim(1) / factor, pictures.dim(2) / factor,
+                        config_.latent_channels},
+                       static_cast<uint64_t>(recipe_.seed), purpose, number);
+  }
+
+  Tensor validation_pictures(size_t begin, size_t count) const {
+    const std::vector<int64_t>& examples = data_.validation();
+    std::vector<Tensor> pictures;
+    for (size_t i = begin; i < std::min(begin + count, examples.size()); ++i)
+      pictures.push_back(data_.validation_picture(examples[i]).x);
+    return stacked(pictures);
+  }
+
+  AutoencoderKL result_network() const {
+    CheckpointParameters parameters(generator_->result(), "autoencoder");
+    return AutoencoderKL(Scope(parameters), config_);
+  }
+
+  Recipe recipe_;
+  TrainingSet data_;
+  AutoencoderConfig config_;
+  std::optional<AutoencoderKL> autoencoder_;
+  std::optional<PatchDiscriminator> discriminator_;
+  std::optional<Lpips> lpips_;
+  std::optional<AutoencoderObjective> objective_;
+  std::unique_ptr<TrainedNetwork> generator_, judge_;
+  StepGuard guard_;
+  int64_t step_ = 0;
+  std::optional<Prefetch<PictureBatch>> prefetch_;  // last: it uses the rest
+};
+
+}  // namespace
+
+std::unique_ptr<Trainer> make_autoencoder_trainer(const Recipe& recipe) {
+  return std::make_unique<AutoencoderTrainer>(recipe);
+}
+
+}  // namespace sinopia

@@ -1,0 +1,362 @@
+#include "sinopia/train/trainers/diffusion_trainer.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <optional>
+#include <utility>
+
+#include "sinopia/autograd/tape.h"
+#include "sinopia/base/error.h"
+#include "sinopia/io/file.h"
+#include "sinopia/models/checkpoint/folder.h"
+#include "sinopia/models/checkpoint/single_file.h"
+#include "sinopia/models/checkpoint/variants.h"
+#include "sinopia/nn/parameters.h"
+#include "sinopia/ops/elementwise.h"
+#include "sinopia/ops/shape.h"
+#include "sinopia/pipelines/generation.h"
+#include "sinopia/pipelines/sampling_choice.h"
+#include "sinopia/train/data/prefetch.h"
+#include "sinopia/train/trainers/batches.h"
+#include "sinopia/train/trainers/caption_encoder.h"
+#include "sinopia/train/trainers/latents.h"
+#include "sinopia/train/trainers/picture_grid.h"
+#include "sinopia/train/trainers/training_set.h"
+
+namespace sinopia {
+namespace {
+
+constexpr size_t kMaxConfigBytes = size_t{1} << 20;
+
+/// Random weights of a network, as a checkpoint holds them.
+template <class Network, class Config>
+TensorMap fresh_tensors(const Config& config, uint64_t seed) {
+  RandomParameters parameters(seed);
+  Network(Scope(parameters), config);
+  return parameters.taken();
+}
+
+void set_prediction(ScheduleInfo& schedule, const DiffusionRecipe& r) {
+  constexpr std::array<const char*, 5> kNames = {"", "epsilon", "v_prediction", "sample", "flow_prediction"};
+  if (r.prediction != PredictionChoice::Own)
+    schedule.prediction = kNames[static_cast<size_t>(r.prediction)];
+  if (!r.zero_terminal_snr || schedule.zero_terminal_snr) return;
+  // Lin et al. 2023: sampling has to begin at the last timestep, where leading spacing does not.
+  schedule.zero_terminal_snr = true;
+  schedule.timestep_spacing = "trailing";
+  schedule.steps_offset = 0;
+  schedule.scheduler = "DDIMScheduler";
+}
+
+/// What training begins with.
+CheckpointParts starting_parts(const Recipe& recipe) {
+  const DiffusionRecipe& r = recipe.diffusion;
+  CheckpointParts parts;
+  if (!r.start.empty()) {
+    parts = read_checkpoint(r.start);
+    SINOPIA_CHECK(!parts.unet.tensors.empty(), Unsupported, "[train] '{}' has no denoiser but: {}", r.start,
+                  parts.description);
+  } else {
+    const auto seed = static_cast<uint64_t>(recipe.seed);
+    parts.unet.config = unet_config_from_json(read_text_file(r.unet_config, kMaxConfigBytes));
+    const Variant& variant = variant_of(parts.unet.config);
+    parts.family = variant.family;
+    parts.variant = variant.name;
+    parts.description = variant.title;
+    parts.schedule = variant.schedule;
+    SINOPIA_CHECK(variant.text_encoders.size() == 1, Unsupported,
+                  "[train] {} has {} text encoders; it can be trained further, not from fresh weights",
+                  variant.title, variant.text_encoders.size());
+    parts.unet.tensors = fresh_tensors<UNet>(parts.unet.config, seed);
+    TextEncoderPart text;
+    text.config = clip_text_config_from_json(read_text_file(r.text_config, kMaxConfigBytes));
+    text.config.final_norm = variant.text_encoders.front().final_norm;
+    text.padding_id = variant.text_encoders.front().padding_id;
+    text.tensors = fresh_tensors<ClipTextModel>(text.config, seed + 1);
+    parts.text_encoders.push_back(std::move(text));
+    parts.metadata["format"] = "pt";
+  }
+  if (!r.autoencoder.empty()) parts.vae = read_autoencoder_part(r.autoencoder);
+  SINOPIA_CHECK(!parts.vae.tensors.empty(), NotFound,
+                "[train] '{}' has no autoencoder: diffusion.autoencoder is needed", r.start);
+  set_prediction(parts.schedule, r);
+  const AutoencoderConfig& vae = parts.vae.config;
+  SINOPIA_CHECK(parts.unet.config.out_channels == vae.latent_channels, InvalidArgument,
+                "[train] the denoiser gives {} channels, the autoencoder has {}",
+                parts.unet.config.out_channels, vae.latent_channels);
+  const int64_t factor = vae.factor();
+  SINOPIA_CHECK(recipe.data.width % factor == 0 && recipe.data.height % factor == 0 &&
+                    (!recipe.data.buckets || recipe.data.bucket_multiple % factor == 0),
+                InvalidArgument, "[train] expected pictures of multiples of {} pixels, got {}x{}", factor,
+                recipe.data.width, recipe.data.height);
+  parts.unet.config.sample_size = std::max(recipe.data.width, recipe.data.height) / factor;
+  int64_t width = 0;
+  for (const TextEncoderPart& text : parts.text_encoders) width += text.config.hidden_size;
+  SINOPIA_CHECK(width == parts.unet.config.cross_attention_dim, InvalidArgument,
+                "[train] the text encoders give vectors of {} numbers, the denoiser takes {}", width,
+                parts.unet.config.cross_attention_dim);
+  return parts;
+}
+
+struct DiffusionBatch {
+  int64_t number = 0;
+  PictureSize size;
+  std::vector<std::string> captions;
+  PictureLatents latents;
+};
+
+/// The networks as they are to be used, on one set of weights.
+struct DiffusionNetworks {
+  std::optional<UNet> unet;
+  std::vector<ClipTextModel> texts;
+};
+
+class DiffusionTrainer final : public Trainer {
+ public:
+  explicit DiffusionTrainer(const Recipe& recipe)
+      : recipe_(recipe),
+        seed_(static_cast<uint64_t>(recipe.seed)),
+        parts_(starting_parts(recipe)),
+        data_(recipe.data, recipe.batch, seed_),
+        latents_(data_, parts_.vae, recipe.data.cache, seed_) {
+    const DiffusionRecipe& r = recipe.diffusion;
+    SINOPIA_CHECK(parts_.unet.config.in_channels == parts_.vae.config.latent_channels, Unsupported,
+                  "[train] a denoiser of {} input channels for latents of {} cannot be trained",
+                  parts_.unet.config.in_channels, parts_.vae.config.latent_channels);
+    SINOPIA_CHECK(parts_.unet.config.class_embedding == UNetClassEmbedding::None, Unsupported,
+                  "[train] a denoiser with class embeddings cannot be trained");
+    scheduler_ = scheduler_config(parts_.schedule);
+    DiffusionObjective::Config objective = r.objective;
+    objective.schedule = scheduler_.schedule;
+    objective_.emplace(objective);
+
+    networks_.unet.emplace(train<UNet>(parts_.unet, "unet", true));
+    for (size_t i = 0; i < parts_.text_encoders.size(); ++i) {
+      const std::string name = i == 0 ? "text_encoder" : "text_encoder_" + std::to_string(i + 1);
+      networks_.texts.push_back(
+          train<ClipTextModel>(parts_.text_encoders[i], name, r.text == TextTraining::Trained));
+    }
+    for (size_t i = 0; i < networks_.texts.size(); ++i)
+      captions_.emplace_back(networks_.texts[i], parts_.text_encoders[i].padding_id);
+    guard_ = StepGuard(recipe.optimizer.clip);
+  }
+
+  void start(int64_t step) override {
+    step_ = step;
+    prefetch_.emplace(step * recipe_.accumulate, recipe_.steps * recipe_.accumulate,
+                      static_cast<int>(recipe_.data.ahead), [this](int64_t number) { return make(number); });
+  }
+
+  Scalars step() override {
+    const double share = 1.0 / static_cast<double>(recipe_.accumulate);
+    double loss = 0;
+    for (int64_t i = 0; i < recipe_.accumulate; ++i) {
+      loss += share * backward_pass(*prefetch_->next());
+      for (auto& network : trained_) network->gather(share);
+    }
+    const double rate = learning_rate(recipe_.optimizer.rate, step_, recipe_.steps);
+    const double peak = recipe_.optimizer.rate.peak, text = recipe_.diffusion.text_rate;
+    std::vector<StepGuard::Update> updates;
+    for (size_t i = 0; i < trained_.size(); ++i)
+      updates.push_back(trained_[i]->update(i > 0 && text > 0 && peak > 0 ? rate * text / peak : rate));
+    const StepGuard::Result result = guard_.step(updates);
+    for (auto& network : trained_) network->finish_step(result.taken);
+    ++step_;
+    return {{"loss", loss}, {"learning_rate", rate}, {"gradient_norm", result.norm}};
+  }
+
+  Scalars validate() override {
+    constexpr size_t kParts = 4;
+    const DiffusionNetworks networks = result_networks();
+    const std::vector<int64_t>& examples = data_.validation();
+    std::array<double, kParts> sums{}, counts{};
+    for (size_t begin = 0; begin < examples.size(); begin += static_cast<size_t>(recipe_.batch)) {
+      const size_t end = std::min(begin + static_cast<size_t>(recipe_.batch), examples.size());
+      // Levels are spread evenly, so that the mean over them has no luck in it.
+      std::vector<double> levels;
+      std::vector<std::string> captions;
+      std::vector<Tensor> noise;
+      const Tensor x0 = latents_.validation(begin, end);
+      for (size_t i = begin; i < end; ++i) {
+        levels.push_back((static_cast<double>(i) + 0.5) / static_cast<double>(examples.size()));
+        captions.push_back(data_[examples[i]].captions.front());
+      }
+      std::vector<int64_t> dims(x0.shape().dims().begin(), x0.shape().dims().end());
+      Tensor eps = Tensor::empty(x0.shape());
+      const auto each = static_cast<size_t>(x0.numel() / x0.dim(0));
+      for (size_t i = begin; i < end; ++i)
+        Draws(seed_, Purpose::Validation, static_cast<uint32_t>(i))
+            .normal({eps.data<float>() + (i - begin) * each, each});
+      const NoisedBatch noised = objective_->noised(x0, eps, levels);
+      const Tensor output = denoise(networks, noised, captions, latents_.validation_sizes(begin, end));
+      const std::vector<float> losses = objective_->losses(output, noised).to_vector<float>();
+      for (size_t i = 0; i < losses.size(); ++i) {
+        const auto part = static_cast<size_t>(levels[i] * kParts);
+        sums[part] += losses[i];
+        ++counts[part];
+      }
+    }
+    Scalars scalars;
+    double sum = 0;
+    for (const double part : sums) sum += part;
+    scalars.emplace_back("validation/loss", sum / static_cast<double>(examples.size()));
+    for (size_t i = 0; i < kParts; ++i)
+      if (counts[i] > 0)
+        scalars.emplace_back(fmt::format("validation/loss_noise_{}of{}", i + 1, kParts), sums[i] / counts[i]);
+    return scalars;
+  }
+
+  Image samples() override {
+    if (networks_.texts.size() != 1 || parts_.unet.config.addition != UNetAddition::None) return {};
+    std::vector<std::string> prompts = recipe_.report.prompts;
+    constexpr size_t kShown = 8;
+    for (size_t i = 0; prompts.size() < kShown && recipe_.report.prompts.empty() && i < data_.validation().size(); ++i)
+      prompts.push_back(data_[data_.validation()[i]].captions.front());
+    if (prompts.empty()) return {};
+    const DiffusionNetworks networks = result_networks();
+    TextEncoding text(networks.texts[0], parts_.text_encoders[0].padding_id);
+    const MappedWeights mapped;
+    const std::string name = "training";
+    GenerationRequest request;
+    request.plain_prompt = true;
+    request.steps = static_cast<int>(recipe_.report.sample_steps);
+    request.cfg_scale = recipe_.report.sample_guidance;
+    request.sampler = recipe_.report.sample_sampler;
+    request.width = static_cast<int>(recipe_.data.width);
+    request.height = static_cast<int>(recipe_.data.height);
+    std::vector<Image> shown;
+    for (size_t i = 0; i < prompts.size(); ++i) {
+      request.prompt = prompts[i];
+      request.seed = seed_ + i;
+      GenerationResult result =
+          run_generation({*networks.unet, latents_.autoencoder(), nullptr, text, mapped,
+                          objective_->schedule(), scheduler_, name},
+                         request);
+      shown.push_back(std::move(result.images.front()));
+    }
+    return picture_grid(shown, static_cast<int>(kShown));
+  }
+
+  void export_model(const std::filesystem::path& folder) override {
+    CheckpointParts parts = parts_;
+    parts.unet.tensors = trained_.front()->result();
+    if (recipe_.diffusion.text == TextTraining::Trained)
+      for (size_t i = 0; i < parts.text_encoders.size(); ++i)
+        parts.text_encoders[i].tensors = trained_[i + 1]->result();
+    convert_dtype(parts, recipe_.export_type);
+    save_diffusers_folder(folder, parts);
+  }
+
+  std::vector<TrainedNetwork*> networks() override {
+    std::vector<TrainedNetwork*> all;
+    for (auto& network : trained_) all.push_back(network.get());
+    return all;
+  }
+  StepGuard& guard() override { return guard_; }
+
+ private:
+  /// A network of the checkpoint, with leaves for parameters if it is to be trained; parts_ keeps the
+  /// tensors of those alone that are not.
+  template <class Network, class Part>
+  Network train(Part& part, const std::string& name, bool trained) {
+    CheckpointParameters given(part.tensors, name);
+    if (!trained) {
+      Network network(Scope(given), part.config);
+      given.finish();
+      return network;
+    }
+    TrainableParameters parameters(given);
+    Network network(Scope(parameters), part.config);
+    given.finish();
+    trained_.push_back(
+        std::make_unique<TrainedNetwork>(name, parameters.leaves(), recipe_.optimizer, recipe_.ema));
+    part.tensors.clear();
+    return network;
+  }
+
+  DiffusionNetworks result_networks() const {
+    DiffusionNetworks networks;
+    CheckpointParameters unet(trained_.front()->result(), "unet");
+    networks.unet.emplace(Scope(unet), parts_.unet.config);
+    for (size_t i = 0; i < parts_.text_encoders.size(); ++i) {
+      const TextEncoderPart& part = parts_.text_encoders[i];
+      CheckpointParameters text(part.tensors.empty() ? trained_[i + 1]->result() : part.tensors, "text encoder");
+      networks.texts.emplace_back(Scope(text), part.config);
+    }
+    return networks;
+  }
+
+  DiffusionBatch make(int64_t number) const {
+    DiffusionBatch made{number, {}, {}, {}};
+    const TrainingSet::Batch batch = data_.batch(number);
+    made.size = batch.size;
+    for (size_t i = 0; i < batch.examples.size(); ++i) {
+      const auto index = static_cast<int64_t>(i);
+      const bool dropped = Draws(seed_, Purpose::Dropout, static_cast<uint32_t>(number), static_cast<uint32_t>(i))
+                               .chance(recipe_.diffusion.caption_dropout);
+      made.captions.push_back(dropped ? "" : data_.caption(batch.examples[i], number, index));
+    }
+    made.latents = latents_.prepare(batch, number);
+    return made;
+  }
+
+  double backward_pass(const DiffusionBatch& batch) {
+    const DiffusionRecipe& r = recipe_.diffusion;
+    const Tensor x0 = latents_.sample(batch.latents, batch.number);
+    Tensor noise = drawn_noise(x0.shape(), seed_, Purpose::Noise, batch.number);
+    if (r.offset_noise > 0)
+      noise = with_offset_noise(
+          noise, drawn_noise({x0.dim(0), 1, 1, x0.dim(3)}, seed_, Purpose::OffsetNoise, batch.number),
+          r.offset_noise);
+    std::vector<double> levels;
+    for (int64_t i = 0; i < x0.dim(0); ++i) {
+      Draws draws(seed_, Purpose::Timestep, static_cast<uint32_t>(batch.number), static_cast<uint32_t>(i));
+      levels.push_back(draw_level(r.timesteps, draws));
+    }
+    const NoisedBatch noised = objective_->noised(x0, noise, levels);
+    const RecordGradients on;
+    const Tensor loss = objective_->loss(denoise(networks_, noised, batch.captions, batch.latents.sizes), noised);
+    backward(loss);
+    return static_cast<double>(loss.values<float>()[0]);
+  }
+
+  /// sizes [N,6]: SizeConditioning::values.
+  Tensor denoise(const DiffusionNetworks& networks, const NoisedBatch& noised,
+                 std::span<const std::string> captions, const Tensor& sizes) const {
+    const bool told_sizes = parts_.unet.config.addition == UNetAddition::TextTime;
+    std::vector<Tensor> hidden;
+    UNetConditions conditions;
+    for (size_t i = 0; i < networks.texts.size(); ++i) {
+      const CaptionEncoder encoder(networks.texts[i], parts_.text_encoders[i].padding_id);
+      const bool last = i + 1 == networks.texts.size();
+      const ClipTextOutput text = encoder.encode(encoder.tokens(captions), told_sizes && last);
+      hidden.push_back(text.hidden);
+      if (told_sizes && last) conditions.text_embeds = text.pooled;
+    }
+    if (told_sizes) conditions.time_ids = sizes;
+    return networks.unet->forward(noised.x, noised.timestep, concat(hidden, -1), conditions);
+  }
+
+  Recipe recipe_;
+  uint64_t seed_;
+  CheckpointParts parts_;
+  TrainingSet data_;
+  LatentSource latents_;
+  SchedulerConfig scheduler_;
+  std::optional<DiffusionObjective> objective_;
+  std::vector<std::unique_ptr<TrainedNetwork>> trained_;  // the denoiser first
+  DiffusionNetworks networks_;
+  std::vector<CaptionEncoder> captions_;
+  StepGuard guard_;
+  int64_t step_ = 0;
+  std::optional<Prefetch<DiffusionBatch>> prefetch_;  // last: it uses the rest
+};
+
+}  // namespace
+
+std::unique_ptr<Trainer> make_diffusion_trainer(const Recipe& recipe) {
+  return std::make_unique<DiffusionTrainer>(recipe);
+}
+
+}  // namespace sinopia

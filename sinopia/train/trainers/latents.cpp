@@ -1,0 +1,108 @@
+#include "sinopia/train/trainers/latents.h"
+
+#include <array>
+#include <span>
+#include <utility>
+
+#include "sinopia/base/error.h"
+#include "sinopia/io/sha256.h"
+#include "sinopia/nn/parameters.h"
+#include "sinopia/ops/shape.h"
+#include "sinopia/train/trainers/batches.h"
+
+namespace sinopia {
+namespace {
+
+/// Names an autoencoder by its weights.
+std::string maker_of(const TensorMap& tensors) {
+  std::string hashes;
+  for (const auto& [name, tensor] : tensors)
+    hashes += name + sha256_hex({static_cast<const uint8_t*>(tensor.raw()), tensor.bytes()});
+  const std::string hash = sha256_hex({reinterpret_cast<const uint8_t*>(hashes.data()), hashes.size()});
+  return "latents-" + hash.substr(0, 16);
+}
+
+Tensor values_of(const SizeConditioning& size) {
+  const std::array<float, 6> values = size.values();
+  return Tensor::from(Shape{6}, std::span<const float>(values));
+}
+
+Tensor as_batch_of_one(const Tensor& picture) {
+  return picture.reshape({1, picture.dim(0), picture.dim(1), picture.dim(2)});
+}
+
+}  // namespace
+
+LatentSource::LatentSource(const TrainingSet& data, const AutoencoderPart& part, const std::string& cache,
+                           uint64_t seed)
+    : data_(data), seed_(seed) {
+  SINOPIA_CHECK(cache.empty() || data.is_fixed(), InvalidArgument,
+                "[train] data.cache needs pictures that are the same each time: data.crop: center and "
+                "data.random_background: false");
+  CheckpointParameters parameters(part.tensors, "autoencoder");
+  autoencoder_.emplace(Scope(parameters), part.config);
+  parameters.finish();
+  if (!cache.empty()) cache_.emplace(cache, maker_of(part.tensors));
+}
+
+PictureLatents LatentSource::prepare(const TrainingSet::Batch& batch, int64_t number) const {
+  PictureLatents result;
+  std::vector<Tensor> sizes;
+  for (size_t i = 0; i < batch.examples.size(); ++i) {
+    const int64_t example = batch.examples[i];
+    const auto index = static_cast<int64_t>(i);
+    PictureLatents::One& one = result.each.emplace_back();
+    if (cache_) {
+      one.key = data_.content_key(example, batch.size, data_.mirrored(example, number, index));
+      if (auto kept = cache_->find(one.key)) one.kept = std::move(*kept);
+    }
+    if (!one.kept.empty()) {
+      sizes.push_back(one.kept.at("size"));
+      continue;
+    }
+    const PreparedPicture picture = data_.picture(example, batch.size, number, index);
+    one.picture = as_batch_of_one(picture.x);
+    sizes.push_back(values_of(picture.size));
+  }
+  result.sizes = stacked(sizes);
+  return result;
+}
+
+Tensor LatentSource::sample(const PictureLatents& batch, int64_t number) {
+  std::vector<Tensor> means, logvars;
+  for (size_t i = 0; i < batch.each.size(); ++i) {
+    const PictureLatents::One& one = batch.each[i];
+    const auto encode = [&]() -> TensorMap {
+      const DiagonalGaussian latent = autoencoder_->encode(one.picture);
+      const auto row = static_cast<int64_t>(i);
+      return {{"mean", latent.mean}, {"logvar", latent.logvar}, {"size", batch.sizes.slice(row, row + 1).reshape({6})}};
+    };
+    const TensorMap latent = !one.kept.empty() ? one.kept : cache_ ? cache_->get(one.key, encode) : encode();
+    means.push_back(latent.at("mean"));
+    logvars.push_back(latent.at("logvar"));
+  }
+  const DiagonalGaussian latents{concat(means, 0), concat(logvars, 0)};
+  return autoencoder_->to_diffusion(
+      latents.sample(drawn_noise(latents.mean.shape(), seed_, Purpose::Posterior, number)));
+}
+
+void LatentSource::encode_validation(size_t end) {
+  for (size_t i = validation_.size(); i < end; ++i) {
+    const PreparedPicture picture = data_.validation_picture(data_.validation()[i]);
+    const Tensor z = autoencoder_->to_diffusion(autoencoder_->encode(as_batch_of_one(picture.x)).mean);
+    validation_.push_back(z.reshape({z.dim(1), z.dim(2), z.dim(3)}));
+    validation_sizes_.push_back(values_of(picture.size));
+  }
+}
+
+Tensor LatentSource::validation(size_t begin, size_t end) {
+  encode_validation(end);
+  return stacked(std::span(validation_).subspan(begin, end - begin));
+}
+
+Tensor LatentSource::validation_sizes(size_t begin, size_t end) {
+  encode_validation(end);
+  return stacked(std::span(validation_sizes_).subspan(begin, end - begin));
+}
+
+}  // namespace sinopia

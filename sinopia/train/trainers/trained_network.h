@@ -1,0 +1,46 @@
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <string>
+
+#include "sinopia/train/ema.h"
+#include "sinopia/train/optimizers/gradients.h"
+#include "sinopia/train/recipe/recipe.h"
+
+namespace sinopia {
+
+/// A network in training: its parameters, what changes them, and their average.
+class TrainedNetwork {
+ public:
+  /// `name` names its files and stands in errors; `leaves` are those of TrainableParameters. Throws as
+  /// make_optimizer does.
+  TrainedNetwork(std::string name, TensorMap leaves, const OptimizerRecipe& optimizer, const EmaRecipe& ema);
+
+  /// Adds the gradients that backward() brought to the leaves, times `scale`, to those of the step.
+  void gather(double scale);
+  /// For StepGuard, at a learning rate.
+  StepGuard::Update update(double learning_rate) { return {&optimizer_, &gradients_.sums(), learning_rate}; }
+  /// After a step was taken or left out: what was gathered is forgotten, and the average follows.
+  void finish_step(bool taken);
+
+  const std::string& name() const { return name_; }
+  /// As they are trained, sharing elements.
+  const TensorMap& leaves() const { return leaves_; }
+  /// What is to be used: the average if one is kept, else the parameters.
+  TensorMap result() const;
+
+  /// NAME.safetensors, NAME.optimizer.safetensors and NAME.average.safetensors in a folder.
+  void write(const std::filesystem::path& folder) const;
+  /// Goes on from them, bit for bit. Throws as the reader does, and Corrupt for files of another network.
+  void read(const std::filesystem::path& folder);
+
+ private:
+  std::string name_;
+  TensorMap leaves_;
+  Optimizer optimizer_;
+  std::optional<Ema> ema_;
+  GradientBuffer gradients_;
+};
+
+}  // namespace sinopia
