@@ -161,7 +161,8 @@ class AutoencoderTrainer final : public Trainer {
       if (lpips_) lpips += value_of(sum(lpips_->forward(pictures, got)));
     }
     const auto count = static_cast<double>(examples.size());
-    Scalars scalars{{"validation/loss", l1 / count}, {"validation/psnr", psnr / count}, {"validation/kl", kl / count}};
+    Scalars scalars{
+        {"validation/loss", l1 / count}, {"validation/psnr", psnr / count}, {"validation/kl", kl / count}};
     if (lpips_) scalars.emplace_back("validation/lpips", lpips / count);
     return scalars;
   }
@@ -182,8 +183,7 @@ class AutoencoderTrainer final : public Trainer {
     // Latents of deviation 1 are what a denoiser works on (latent-diffusion, ddpm.py, scale_by_std).
     const AutoencoderKL network = result_network();
     const Tensor pictures = make(0).pictures;
-    const Tensor latents =
-        network.encode(pictures).sample(noise_for(pictures, Purpose::Posterior, 0));
+    const Tensor latents = network.encode(pictures).sample(noise_for(pictures, Purpose::Posterior, 0));
     const auto count = static_cast<double>(latents.numel());
     const double mean_value = value_of(sum(latents)) / count;
     const double variance = value_of(sum(square(latents - mean_value))) / (count - 1);
@@ -210,16 +210,15 @@ class AutoencoderTrainer final : public Trainer {
     const TrainingSet::Batch batch = data_.batch(number);
     std::vector<Tensor> pictures;
     for (size_t i = 0; i < batch.examples.size(); ++i)
-      pictures.push_back(
-          data_.picture(batch.examples[i], batch.size, number, static_cast<int64_t>(i)).x);
+      pictures.push_back(data_.picture(batch.examples[i], batch.size, number, static_cast<int64_t>(i)).x);
     return {number, stacked(pictures)};
   }
 
   Tensor noise_for(const Tensor& pictures, Purpose purpose, int64_t number) const {
     const int64_t factor = config_.factor();
-    return drawn_noise({pictures.dim(0), pictures.dim(1) / factor, pictures.dim(2) / factor,
-                        config_.latent_channels},
-                       static_cast<uint64_t>(recipe_.seed), purpose, number);
+    return drawn_noise(
+        {pictures.dim(0), pictures.dim(1) / factor, pictures.dim(2) / factor, config_.latent_channels},
+        static_cast<uint64_t>(recipe_.seed), purpose, number);
   }
 
   Tensor validation_pictures(size_t begin, size_t count) const {

@@ -39,8 +39,7 @@ TensorMap fresh_tensors(const Config& config, uint64_t seed) {
 
 void set_prediction(ScheduleInfo& schedule, const DiffusionRecipe& r) {
   constexpr std::array<const char*, 5> kNames = {"", "epsilon", "v_prediction", "sample", "flow_prediction"};
-  if (r.prediction != PredictionChoice::Own)
-    schedule.prediction = kNames[static_cast<size_t>(r.prediction)];
+  if (r.prediction != PredictionChoice::Own) schedule.prediction = kNames[static_cast<size_t>(r.prediction)];
   if (!r.zero_terminal_snr || schedule.zero_terminal_snr) return;
   // Lin et al. 2023: sampling has to begin at the last timestep, where leading spacing does not.
   schedule.zero_terminal_snr = true;
@@ -211,7 +210,8 @@ class DiffusionTrainer final : public Trainer {
     if (networks_.texts.size() != 1 || parts_.unet.config.addition != UNetAddition::None) return {};
     std::vector<std::string> prompts = recipe_.report.prompts;
     constexpr size_t kShown = 8;
-    for (size_t i = 0; prompts.size() < kShown && recipe_.report.prompts.empty() && i < data_.validation().size(); ++i)
+    for (size_t i = 0;
+         prompts.size() < kShown && recipe_.report.prompts.empty() && i < data_.validation().size(); ++i)
       prompts.push_back(data_[data_.validation()[i]].captions.front());
     if (prompts.empty()) return {};
     const DiffusionNetworks networks = result_networks();
@@ -229,10 +229,9 @@ class DiffusionTrainer final : public Trainer {
     for (size_t i = 0; i < prompts.size(); ++i) {
       request.prompt = prompts[i];
       request.seed = seed_ + i;
-      GenerationResult result =
-          run_generation({*networks.unet, latents_.autoencoder(), nullptr, text, mapped,
-                          objective_->schedule(), scheduler_, name},
-                         request);
+      GenerationResult result = run_generation({*networks.unet, latents_.autoencoder(), nullptr, text, mapped,
+                                                objective_->schedule(), scheduler_, name},
+                                               request);
       shown.push_back(std::move(result.images.front()));
     }
     return picture_grid(shown, static_cast<int>(kShown));
@@ -281,7 +280,8 @@ class DiffusionTrainer final : public Trainer {
     networks.unet.emplace(Scope(unet), parts_.unet.config);
     for (size_t i = 0; i < parts_.text_encoders.size(); ++i) {
       const TextEncoderPart& part = parts_.text_encoders[i];
-      CheckpointParameters text(part.tensors.empty() ? trained_[i + 1]->result() : part.tensors, "text encoder");
+      CheckpointParameters text(part.tensors.empty() ? trained_[i + 1]->result() : part.tensors,
+                                "text encoder");
       networks.texts.emplace_back(Scope(text), part.config);
     }
     return networks;
@@ -293,8 +293,9 @@ class DiffusionTrainer final : public Trainer {
     made.size = batch.size;
     for (size_t i = 0; i < batch.examples.size(); ++i) {
       const auto index = static_cast<int64_t>(i);
-      const bool dropped = Draws(seed_, Purpose::Dropout, static_cast<uint32_t>(number), static_cast<uint32_t>(i))
-                               .chance(recipe_.diffusion.caption_dropout);
+      const bool dropped =
+          Draws(seed_, Purpose::Dropout, static_cast<uint32_t>(number), static_cast<uint32_t>(i))
+              .chance(recipe_.diffusion.caption_dropout);
       made.captions.push_back(dropped ? "" : data_.caption(batch.examples[i], number, index));
     }
     made.latents = latents_.prepare(batch, number);
@@ -316,7 +317,8 @@ class DiffusionTrainer final : public Trainer {
     }
     const NoisedBatch noised = objective_->noised(x0, noise, levels);
     const RecordGradients on;
-    const Tensor loss = objective_->loss(denoise(networks_, noised, batch.captions, batch.latents.sizes), noised);
+    const Tensor loss =
+        objective_->loss(denoise(networks_, noised, batch.captions, batch.latents.sizes), noised);
     backward(loss);
     return static_cast<double>(loss.values<float>()[0]);
   }

@@ -75,7 +75,9 @@ Tensor LatentSource::sample(const PictureLatents& batch, int64_t number) {
     const auto encode = [&]() -> TensorMap {
       const DiagonalGaussian latent = autoencoder_->encode(one.picture);
       const auto row = static_cast<int64_t>(i);
-      return {{"mean", latent.mean}, {"logvar", latent.logvar}, {"size", batch.sizes.slice(row, row + 1).reshape({6})}};
+      return {{"mean", latent.mean},
+              {"logvar", latent.logvar},
+              {"size", batch.sizes.slice(row, row + 1).reshape({6})}};
     };
     const TensorMap latent = !one.kept.empty() ? one.kept : cache_ ? cache_->get(one.key, encode) : encode();
     means.push_back(latent.at("mean"));

@@ -14,9 +14,9 @@ namespace sinopia {
 /// What is known of the latents of a batch before the autoencoder has run.
 struct PictureLatents {
   struct One {
-    std::string key;   ///< in the cache; empty without one
-    TensorMap kept;    ///< what the cache has
-    Tensor picture;    ///< [1,H,W,3] where it has nothing
+    std::string key;  ///< in the cache; empty without one
+    TensorMap kept;   ///< what the cache has
+    Tensor picture;   ///< [1,H,W,3] where it has nothing
   };
   std::vector<One> each;
   Tensor sizes;  ///< f32 [N,6]: SizeConditioning::values

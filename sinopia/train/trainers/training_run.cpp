@@ -31,8 +31,7 @@ std::unique_ptr<Trainer> make_trainer(const Recipe& recipe) {
 void make_folder(const fs::path& folder) {
   std::error_code error;
   fs::create_directories(folder, error);
-  SINOPIA_CHECK(!error, Backend, "[train] cannot make the folder '{}': {}", folder.string(),
-                error.message());
+  SINOPIA_CHECK(!error, Backend, "[train] cannot make the folder '{}': {}", folder.string(), error.message());
 }
 
 RunCheckpoints checkpoints_of(const Recipe& recipe) {
@@ -71,7 +70,9 @@ void plot(const fs::path& folder, const std::string& title) {
   LossSeries training{"training", {}, {}}, validation{"validation", {}, {}};
   for (const StepScalars& line : read_json_lines_metrics(folder / "metrics.jsonl")) {
     for (const auto& [name, value] : line.values) {
-      LossSeries* const series = name == "loss" ? &training : name == "validation/loss" ? &validation : nullptr;
+      LossSeries* const series = name == "loss"              ? &training
+                                 : name == "validation/loss" ? &validation
+                                                             : nullptr;
       if (!series) continue;
       series->steps.push_back(static_cast<double>(line.step));
       series->values.push_back(value);
@@ -97,8 +98,8 @@ class Run {
       note(fmt::format("going on from step {} of {}", step, recipe_.steps));
     }
     note_recipe();
-    metrics_.push_back(json_lines_metrics(folder_ / "metrics.jsonl", step));
-    metrics_.push_back(tensorboard_metrics(folder_ / "tensorboard", step));
+    metrics_.push_back(json_lines_metrics(folder_ / "metrics.jsonl", step + 1));
+    metrics_.push_back(tensorboard_metrics(folder_ / "tensorboard", step + 1));
 
     const int64_t end = options_.stop_at > 0 ? std::min(options_.stop_at, recipe_.steps) : recipe_.steps;
     if (step < end) trainer_->start(step);
@@ -127,7 +128,8 @@ class Run {
       trainer_->export_model(folder_ / "model");
       note(fmt::format("the model is in {}", (folder_ / "model").string()));
     } else {
-      note(fmt::format("stopped after step {} of {}; the same command goes on from there", step, recipe_.steps));
+      note(fmt::format("stopped after step {} of {}; the same command goes on from there", step,
+                       recipe_.steps));
     }
     return result_;
   }

@@ -21,8 +21,8 @@ struct TrainingRunOptions {
 };
 
 struct TrainingResult {
-  int64_t step = 0;        ///< steps taken so far, of the recipe's
-  bool finished = false;   ///< whether that is all of them
+  int64_t step = 0;         ///< steps taken so far, of the recipe's
+  bool finished = false;    ///< whether that is all of them
   Scalars validation = {};  ///< the last one of this call
 };
 

@@ -26,10 +26,9 @@ TrainingSet::TrainingSet(const DataRecipe& recipe, int64_t batch, uint64_t seed)
 
   bool names_split = false;
   for (const std::string& path : recipe.paths) {
-    sets_.push_back(
-        CaptionedPictures::open(path, {.allow_missing_captions = recipe.allow_missing_captions,
-                                       .split = {},
-                                       .language = recipe.language}));
+    sets_.push_back(CaptionedPictures::open(
+        path,
+        {.allow_missing_captions = recipe.allow_missing_captions, .split = {}, .language = recipe.language}));
     const CaptionedPictures& set = sets_.back();
     for (int64_t i = 0; i < set.size(); ++i) {
       places_.push_back({sets_.size() - 1, i});
@@ -79,8 +78,7 @@ TrainingSet::Batch TrainingSet::batch(int64_t number) const {
   const std::lock_guard lock(mutex_);
   const int64_t epoch = number / batches_per_epoch_;
   if (epoch != epoch_) {
-    batches_ =
-        bucket_batches(bucket_of_, batch_, recipe_.last_batch, seed_, static_cast<uint32_t>(epoch));
+    batches_ = bucket_batches(bucket_of_, batch_, recipe_.last_batch, seed_, static_cast<uint32_t>(epoch));
     epoch_ = epoch;
   }
   const BucketBatch& chosen = batches_[static_cast<size_t>(number % batches_per_epoch_)];
@@ -93,8 +91,7 @@ const CaptionedPicture& TrainingSet::operator[](int64_t example) const {
   return sets_[place(example).set][place(example).index];
 }
 
-PreparedPicture TrainingSet::picture(int64_t example, PictureSize size, int64_t number,
-                                     int64_t index) const {
+PreparedPicture TrainingSet::picture(int64_t example, PictureSize size, int64_t number, int64_t index) const {
   const Place& at = place(example);
   return prepare_picture(sets_[at.set].picture(at.index), size, preparation_, (*this)[example].mirror, seed_,
                          static_cast<uint32_t>(number), static_cast<uint32_t>(index));

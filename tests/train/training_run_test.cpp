@@ -1,0 +1,249 @@
+#include "sinopia/train/trainers/training_run.h"
+
+#include <cmath>
+
+#include "sinopia/models/stable_diffusion.h"
+#include "sinopia/nn/parameters.h"
+#include "sinopia/pipelines/stable_diffusion_pipeline.h"
+#include "sinopia/train/data/picture_preparation.h"
+#include "tests/reference.h"
+#include "tests/train/small_run.h"
+
+namespace sinopia {
+namespace {
+
+using namespace testing;
+
+double value_of(const Scalars& scalars, const std::string& name) {
+  for (const auto& [key, value] : scalars)
+    if (key == name) return value;
+  ADD_FAILURE() << "no " << name;
+  return std::nan("");
+}
+
+TrainingResult run_until(const Recipe& recipe, int64_t stop_at) {
+  TrainingRunOptions options;
+  options.stop_at = stop_at;
+  return run_training(recipe, options);
+}
+
+/// Stopped twice, the run ends with the same bytes as the one that never stopped.
+void expect_same_when_resumed(const SmallRun& small, const std::string& yaml, const std::string& data,
+                              int64_t first, int64_t second, const std::string& suffix = "") {
+  const Recipe whole = small.recipe("whole" + suffix, yaml, data),
+               parts = small.recipe("parts" + suffix, yaml, data);
+  const TrainingResult expected = run_training(whole);
+  EXPECT_TRUE(expected.finished);
+  for (const int64_t stop : {first, second}) {
+    const TrainingResult stopped = run_until(parts, stop);
+    EXPECT_EQ(stopped.step, stop);
+    EXPECT_FALSE(stopped.finished);
+    EXPECT_FALSE(std::filesystem::exists(small / ("parts" + suffix) / "model"));
+  }
+  const TrainingResult last = run_training(parts);
+  EXPECT_TRUE(last.finished);
+  EXPECT_EQ(last.validation, expected.validation);
+  auto want = SmallRun::sums(small / ("whole" + suffix)), got = SmallRun::sums(small / ("parts" + suffix));
+  // The chart's title is the folder's name; checkpoints of where it stopped stay for a while.
+  want.erase("loss.png");
+  got.erase("loss.png");
+  const auto is_other_checkpoint = [&](const auto& item) {
+    return item.first.starts_with("checkpoints/") && !want.contains(item.first);
+  };
+  std::erase_if(got, is_other_checkpoint);
+  for (const auto& [name, sum] : want) EXPECT_EQ(got[name], sum) << name;
+  EXPECT_EQ(got.size(), want.size());
+  EXPECT_GT(want.size(), 8u);
+}
+
+TEST(AutoencoderRun, LearnsAndWritesAModelWithLatentsOfUnitDeviation) {
+  const SmallRun small;
+  Recipe recipe = small.recipe("autoencoder", kSmallAutoencoder);
+  recipe.report.validation_every = 100;
+  recipe.report.samples_every = 300;
+  std::vector<std::string> notes;
+  TrainingRunOptions options;
+  options.note = [&](const std::string& note) { notes.push_back(note); };
+  int64_t last_step = 0;
+  options.progress = [&](const TrainingProgress& p) { last_step = p.step; };
+  const TrainingResult result = run_training(recipe, options);
+  EXPECT_EQ(last_step, 300);
+  EXPECT_THAT(notes, ::testing::Contains(::testing::HasSubstr("step 300: validation loss")));
+  EXPECT_GT(value_of(result.validation, "validation/psnr"), 15);
+
+  const Image grid = read_image(small / "autoencoder" / "samples" / "step-00000300.png");
+  EXPECT_EQ(grid.height, 2 * SmallRun::kSide + 2) << "pictures above, reconstructions below";
+
+  AutoencoderPart part = read_autoencoder_part(small / "autoencoder" / "model");
+  EXPECT_EQ(part.config.sample_size, 16);
+  EXPECT_NE(part.config.scaling_factor, 1);
+  CheckpointParameters parameters(part.tensors, "autoencoder");
+  const AutoencoderKL network(Scope(parameters), part.config);
+  double sum = 0, squares = 0, count = 0;
+  for (const SmallRun::Named& color : SmallRun::kColors) {
+    const Image image = read_image(small / "pictures" / fmt::format("{}-3.png", color.name));
+    const Tensor x = prepare_picture(image, {16, 16}, {}, false, 0, 0).x.reshape({1, 16, 16, 3});
+    for (const double z : doubles(network.to_diffusion(network.encode(x).mean))) {
+      sum += z;
+      squares += z * z;
+      ++count;
+    }
+  }
+  const double deviation = std::sqrt(squares / count - sum * sum / count / count);
+  EXPECT_NEAR(deviation, 1, 0.25) << "of other pictures than those of the first batch";
+}
+
+TEST(AutoencoderRun, WithADiscriminatorIsTheSameWhenResumed) {
+  const SmallRun small;
+  expect_same_when_resumed(small, R"(
+model: autoencoder
+steps: 9
+accumulate: 2
+autoencoder:
+  config: vae.json
+  loss: {perceptual: 0, feature_matching: 0.5, adversarial: 0.5, adversarial_from: 4}
+  discriminator_width: 4
+  discriminator_layers: 1
+optimizer: {name: lion, rate: {peak: 1.0e-4}}
+report: {validation_every: 4, samples_every: 3, log_every: 2}
+checkpoints: {every: 4, keep: 9}
+)", ", crop: random, random_background: true", 3, 5);
+}
+
+class DiffusionRun : public ::testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    small_ = new SmallRun;
+    run_training(small_->recipe("autoencoder", kSmallAutoencoder));
+  }
+  static void TearDownTestSuite() {
+    delete small_;
+    small_ = nullptr;
+  }
+  static const SmallRun* small_;
+};
+const SmallRun* DiffusionRun::small_ = nullptr;
+
+TEST_F(DiffusionRun, IsTheSameWhenResumed) {
+  const std::string yaml = std::string(kSmallDiffusion) + R"(
+steps: 8
+accumulate: 2
+ema: {decay: 0.99}
+report: {validation_every: 3, samples_every: 8, sample_steps: 2, log_every: 1, prompts: [red, blue]}
+checkpoints: {every: 3, keep: 9}
+)";
+  expect_same_when_resumed(*small_, yaml, ", flip: 0.5", 2, 7);
+  expect_same_when_resumed(*small_, yaml, ", flip: 0.5, cache: latents", 5, 6, "-cached");
+  EXPECT_FALSE(SmallRun::sums(*small_ / "latents").empty());
+  const auto a = SmallRun::sums(*small_ / "whole"), b = SmallRun::sums(*small_ / "whole-cached");
+  EXPECT_EQ(a.at("metrics.jsonl"), b.at("metrics.jsonl")) << "a cache changes nothing";
+}
+
+// What the latents are follows from the caption alone, so that at the noisiest quarter of the levels a model
+// that reads captions has next to no error, while one that does not can but guess the mean.
+TEST_F(DiffusionRun, LearnsWhatCaptionsSayAndPaintsIt) {
+  const std::string yaml = std::string(kSmallDiffusion) + R"(
+steps: 900
+ema: {decay: 0.98}
+report: {validation_every: 1000, samples_every: 0}
+)";
+  Recipe learned = small_->recipe("learned", yaml), blind = small_->recipe("blind", yaml),
+         untrained = small_->recipe("untrained", yaml);
+  learned.diffusion.caption_dropout = 0.1;
+  blind.diffusion.caption_dropout = 1;
+  untrained.optimizer.rate.peak = 1e-9;
+  untrained.steps = 2;
+  const char* const noisiest = "validation/loss_noise_4of4";
+  const double with_captions = value_of(run_training(learned).validation, noisiest);
+  const double without = value_of(run_training(blind).validation, noisiest);
+  const double at_first = value_of(run_training(untrained).validation, noisiest);
+  RecordProperty("losses", fmt::format("{} {} {}", with_captions, without, at_first));
+  constexpr double kBound = 0.3;
+  EXPECT_LT(with_captions, kBound);
+  EXPECT_GT(without, 1.5 * kBound);
+  EXPECT_GT(at_first, 2 * kBound);
+
+  StableDiffusionPipeline pipeline(*small_ / "learned" / "model");
+  for (const SmallRun::Named& color : SmallRun::kColors) {
+    GenerationRequest request;
+    request.prompt = color.name;
+    request.seed = 3;
+    request.steps = 10;
+    request.cfg_scale = 1;
+    const Image image = pipeline.generate(request).images.front();
+    ASSERT_EQ(image.width, SmallRun::kSide) << "the model's own size";
+    double distances[std::size(SmallRun::kColors)] = {};
+    for (int y = 5; y < 11; ++y) {
+      for (int x = 5; x < 11; ++x) {
+        const uint8_t* const pixel = image.pixel(y, x);
+        for (size_t c = 0; c < std::size(SmallRun::kColors); ++c) {
+          const SmallRun::Named& other = SmallRun::kColors[c];
+          distances[c] += std::abs(pixel[0] - other.red) + std::abs(pixel[1] - other.green) +
+                          std::abs(pixel[2] - other.blue);
+        }
+      }
+    }
+    const auto nearest = std::min_element(std::begin(distances), std::end(distances)) - std::begin(distances);
+    EXPECT_STREQ(SmallRun::kColors[nearest].name, color.name);
+  }
+}
+
+TEST_F(DiffusionRun, RefusesWhatDoesNotFit) {
+  const auto message = [&](const std::string& name, const auto& change) -> std::string {
+    Recipe recipe = small_->recipe(name, std::string(kSmallDiffusion) + "steps: 1\n");
+    change(recipe);
+    try {
+      run_training(recipe);
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "";
+  };
+  using ::testing::HasSubstr;
+  EXPECT_THAT(message("size", [](Recipe& r) { r.data.width = 18; }), HasSubstr("multiples of 4"));
+  EXPECT_THAT(message("batch", [](Recipe& r) { r.batch = 100; }), HasSubstr("do not fill a batch"));
+  EXPECT_THAT(message("cache", [](Recipe& r) {
+                r.data.cache = "x";
+                r.data.crop = Cropping::Random;
+              }),
+              HasSubstr("data.cache needs"));
+  EXPECT_THAT(message("optimizer", [](Recipe& r) { r.optimizer.name = "sgd"; }), HasSubstr("sgd"));
+  EXPECT_THAT(message("rate", [](Recipe& r) {
+                r.optimizer.rate.peak = 1e30;
+                r.optimizer.rate.warmup_steps = 0;
+                r.optimizer.clip = 0;
+                r.optimizer.skipped_in_a_row = 2;
+                r.steps = 9;
+              }),
+              HasSubstr("2 steps in a row"));
+  EXPECT_THROW(export_trained_model(small_->recipe("never", std::string(kSmallDiffusion)), *small_ / "m"), Error);
+}
+
+TEST_F(DiffusionRun, TrainsFurtherFromACheckpoint) {
+  const Recipe first = small_->recipe("first", std::string(kSmallDiffusion) + "steps: 3\nexport_type: f32\n");
+  run_training(first);
+  const Recipe second = small_->recipe("second", R"(
+model: diffusion
+steps: 2
+export_type: f32
+diffusion: {start: first/model, text: frozen}
+optimizer: {rate: {peak: 1.0e-3}}
+)");
+  run_training(second);
+  const CheckpointParts a = read_checkpoint(*small_ / "first" / "model"),
+                        b = read_checkpoint(*small_ / "second" / "model");
+  EXPECT_EQ(b.schedule, a.schedule) << "its own prediction";
+  EXPECT_EQ(a.schedule.prediction, "sample");
+  const auto same = [](const TensorMap& x, const TensorMap& y) {
+    int different = 0;
+    for (const auto& [name, tensor] : x)
+      different += std::memcmp(tensor.raw(), y.at(name).raw(), tensor.bytes()) != 0;
+    return different == 0;
+  };
+  EXPECT_TRUE(same(a.vae.tensors, b.vae.tensors));
+  EXPECT_TRUE(same(a.text_encoders[0].tensors, b.text_encoders[0].tensors)) << "frozen";
+  EXPECT_FALSE(same(a.unet.tensors, b.unet.tensors));
+}
+
+}  // namespace
+}  // namespace sinopia
