@@ -54,8 +54,8 @@ LayerNorm::LayerNorm(Scope scope, int64_t channels, float eps)
 
 Tensor LayerNorm::operator()(const Tensor& x) const { return layer_norm(x, weight_, bias_, eps_); }
 
-Embedding::Embedding(Scope scope, int64_t count, int64_t dim)
-    : weight_(scope.parameter("weight", {count, dim}, Initialiser::normal(1.0f))) {}
+Embedding::Embedding(Scope scope, int64_t count, int64_t dim, float deviation)
+    : weight_(scope.parameter("weight", {count, dim}, Initialiser::normal(deviation))) {}
 
 Tensor Embedding::operator()(const Tensor& ids) const { return embedding(weight_, ids); }
 

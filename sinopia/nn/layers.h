@@ -67,7 +67,8 @@ class LayerNorm {
 class Embedding {
  public:
   Embedding() = default;
-  Embedding(Scope scope, int64_t count, int64_t dim);
+  /// Fresh rows are normal numbers of this deviation.
+  Embedding(Scope scope, int64_t count, int64_t dim, float deviation = 1);
   /// ids i32 [..] -> [..,dim]
   Tensor operator()(const Tensor& ids) const;
   const Tensor& weight() const { return weight_; }

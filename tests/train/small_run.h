@@ -14,8 +14,8 @@
 
 namespace sinopia::testing {
 
-/// A folder with pictures of a coloured square on gray, captions, and the configurations of networks that learn them in
-/// seconds.
+/// A folder with pictures of a coloured square on gray, captions, and the configurations of networks that
+/// learn them in seconds.
 class SmallRun {
  public:
   static constexpr int kSide = 16;
@@ -23,7 +23,8 @@ class SmallRun {
     const char* name;
     int red, green, blue;
   };
-  static constexpr Named kColors[] = {{"red", 220, 40, 40}, {"green", 40, 200, 60}, {"blue", 40, 60, 220}, {"yellow", 230, 220, 60}};
+  static constexpr Named kColors[] = {
+      {"red", 220, 40, 40}, {"green", 40, 200, 60}, {"blue", 40, 60, 220}, {"yellow", 230, 220, 60}};
 
   static constexpr int kGround = 130;
   /// Of the square in the middle, which has the colour.
@@ -95,11 +96,11 @@ class SmallRun {
 
 inline constexpr const char* kSmallAutoencoder = R"(
 model: autoencoder
-steps: 300
+steps: 400
 autoencoder:
   config: vae.json
   loss: {perceptual: 0, kl: 1.0e-3, adversarial: 0}
-optimizer: {rate: {peak: 4.0e-3}, clip: 0}
+optimizer: {rate: {peak: 2.0e-3}, clip: 0}
 ema: {decay: 0.95}
 report: {validation_every: 0, samples_every: 0}
 )";

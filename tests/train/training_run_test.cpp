@@ -60,18 +60,18 @@ TEST(AutoencoderRun, LearnsAndWritesAModelWithLatentsOfUnitDeviation) {
   const SmallRun small;
   Recipe recipe = small.recipe("autoencoder", kSmallAutoencoder);
   recipe.report.validation_every = 100;
-  recipe.report.samples_every = 300;
+  recipe.report.samples_every = 400;
   std::vector<std::string> notes;
   TrainingRunOptions options;
   options.note = [&](const std::string& note) { notes.push_back(note); };
   int64_t last_step = 0;
   options.progress = [&](const TrainingProgress& p) { last_step = p.step; };
   const TrainingResult result = run_training(recipe, options);
-  EXPECT_EQ(last_step, 300);
-  EXPECT_THAT(notes, ::testing::Contains(::testing::HasSubstr("step 300: validation loss")));
-  EXPECT_GT(value_of(result.validation, "validation/psnr"), 15);
+  EXPECT_EQ(last_step, 400);
+  EXPECT_THAT(notes, ::testing::Contains(::testing::HasSubstr("step 400: validation loss")));
+  EXPECT_GT(value_of(result.validation, "validation/psnr"), 22);
 
-  const Image grid = read_image(small / "autoencoder" / "samples" / "step-00000300.png");
+  const Image grid = read_image(small / "autoencoder" / "samples" / "step-00000400.png");
   EXPECT_EQ(grid.height, 2 * SmallRun::kSide + 2) << "pictures above, reconstructions below";
 
   AutoencoderPart part = read_autoencoder_part(small / "autoencoder" / "model");
@@ -107,7 +107,8 @@ autoencoder:
 optimizer: {name: lion, rate: {peak: 1.0e-4}}
 report: {validation_every: 4, samples_every: 3, log_every: 2}
 checkpoints: {every: 4, keep: 9}
-)", ", crop: random, random_background: true", 3, 5);
+)",
+                           ", crop: random, random_background: true", 3, 5);
 }
 
 class DiffusionRun : public ::testing::Test {
@@ -143,7 +144,7 @@ checkpoints: {every: 3, keep: 9}
 // that reads captions has next to no error, while one that does not can but guess the mean.
 TEST_F(DiffusionRun, LearnsWhatCaptionsSayAndPaintsIt) {
   const std::string yaml = std::string(kSmallDiffusion) + R"(
-steps: 900
+steps: 400
 ema: {decay: 0.98}
 report: {validation_every: 1000, samples_every: 0}
 )";
@@ -202,21 +203,24 @@ TEST_F(DiffusionRun, RefusesWhatDoesNotFit) {
   using ::testing::HasSubstr;
   EXPECT_THAT(message("size", [](Recipe& r) { r.data.width = 18; }), HasSubstr("multiples of 4"));
   EXPECT_THAT(message("batch", [](Recipe& r) { r.batch = 100; }), HasSubstr("do not fill a batch"));
-  EXPECT_THAT(message("cache", [](Recipe& r) {
-                r.data.cache = "x";
-                r.data.crop = Cropping::Random;
-              }),
+  EXPECT_THAT(message("cache",
+                      [](Recipe& r) {
+                        r.data.cache = "x";
+                        r.data.crop = Cropping::Random;
+                      }),
               HasSubstr("data.cache needs"));
   EXPECT_THAT(message("optimizer", [](Recipe& r) { r.optimizer.name = "sgd"; }), HasSubstr("sgd"));
-  EXPECT_THAT(message("rate", [](Recipe& r) {
-                r.optimizer.rate.peak = 1e30;
-                r.optimizer.rate.warmup_steps = 0;
-                r.optimizer.clip = 0;
-                r.optimizer.skipped_in_a_row = 2;
-                r.steps = 9;
-              }),
+  EXPECT_THAT(message("rate",
+                      [](Recipe& r) {
+                        r.optimizer.rate.peak = 1e30;
+                        r.optimizer.rate.warmup_steps = 0;
+                        r.optimizer.clip = 0;
+                        r.optimizer.skipped_in_a_row = 2;
+                        r.steps = 9;
+                      }),
               HasSubstr("2 steps in a row"));
-  EXPECT_THROW(export_trained_model(small_->recipe("never", std::string(kSmallDiffusion)), *small_ / "m"), Error);
+  EXPECT_THROW(export_trained_model(small_->recipe("never", std::string(kSmallDiffusion)), *small_ / "m"),
+               Error);
 }
 
 TEST_F(DiffusionRun, TrainsFurtherFromACheckpoint) {

@@ -7,6 +7,12 @@
 #include "sinopia/ops/shape.h"
 
 namespace sinopia {
+namespace {
+
+// Of fresh embeddings, as transformers has it: with 1 a learning rate of 1e-3 hardly moves them.
+constexpr float kEmbeddingDeviation = 0.02f;
+
+}  // namespace
 
 ClipTextModel::Layer::Layer(const Scope& scope, const ClipTextConfig& config)
     : norm1_(scope / "layer_norm1", config.hidden_size, config.eps),
@@ -28,9 +34,10 @@ Tensor ClipTextModel::Layer::operator()(const Tensor& x) const {
 
 ClipTextModel::ClipTextModel(const Scope& scope, const ClipTextConfig& config)
     : config_(config),
-      tokens_(scope / "text_model" / "embeddings" / "token_embedding", config.vocab_size, config.hidden_size),
+      tokens_(scope / "text_model" / "embeddings" / "token_embedding", config.vocab_size, config.hidden_size,
+              kEmbeddingDeviation),
       positions_(scope / "text_model" / "embeddings" / "position_embedding", config.max_positions,
-                 config.hidden_size),
+                 config.hidden_size, kEmbeddingDeviation),
       final_norm_(scope / "text_model" / "final_layer_norm", config.hidden_size, config.eps) {
   SINOPIA_CHECK(config.heads > 0 && config.hidden_size % config.heads == 0, InvalidArgument,
                 "[clip] expected heads to divide hidden_size, got {} and {}", config.heads,
