@@ -69,13 +69,17 @@ class SmallRun {
   std::filesystem::path operator/(const std::string& name) const { return folder_ / name; }
 
   /// A recipe NAME.yaml whose output is NAME: what all share, `data` more about the pictures, then `yaml`.
-  Recipe recipe(const std::string& name, const std::string& yaml, const std::string& data = "") const {
+  std::filesystem::path recipe_file(const std::string& name, const std::string& yaml,
+                                    const std::string& data = "") const {
     const auto file = folder_ / (name + ".yaml");
     std::ofstream(file) << "output: " << name << "\nseed: 5\nbatch: 6\n"
                         << "data: {paths: [pictures], width: 16, height: 16, validation_examples: 24" << data
                         << "}\n"
                         << yaml;
-    return read_recipe(file);
+    return file;
+  }
+  Recipe recipe(const std::string& name, const std::string& yaml, const std::string& data = "") const {
+    return read_recipe(recipe_file(name, yaml, data));
   }
 
   /// The SHA-256 of every file below a folder that says nothing about when it was written.

@@ -1,6 +1,9 @@
 #include "sinopia/train/trainers/training_run.h"
 
 #include <cmath>
+#include <csignal>
+
+#include <sys/resource.h>
 
 #include "sinopia/models/stable_diffusion.h"
 #include "sinopia/nn/parameters.h"
@@ -187,6 +190,33 @@ report: {validation_every: 1000, samples_every: 0}
     const auto nearest = std::min_element(std::begin(distances), std::end(distances)) - std::begin(distances);
     EXPECT_STREQ(SmallRun::kColors[nearest].name, color.name);
   }
+}
+
+// As a full disk does, a limit on the size of files makes writing fail.
+TEST_F(DiffusionRun, AFullDiskIsAnErrorAndTheOldCheckpointStays) {
+  const std::string yaml =
+      std::string(kSmallDiffusion) + "steps: 6\nreport: {validation_every: 0, samples_every: 0}\n";
+  const Recipe whole = small_->recipe("unbroken", yaml), recipe = small_->recipe("full", yaml);
+  run_until(recipe, 2);
+  const auto before = SmallRun::sums(*small_ / "full" / "checkpoints");
+  rlimit limits{};
+  ASSERT_EQ(getrlimit(RLIMIT_FSIZE, &limits), 0);
+  const auto handler = std::signal(SIGXFSZ, SIG_IGN);
+  const rlimit low{1 << 20, limits.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &low), 0);
+  std::string message;
+  try {
+    run_until(recipe, 4);
+  } catch (const Error& error) {
+    message = error.what();
+  }
+  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &limits), 0);
+  std::signal(SIGXFSZ, handler);
+  EXPECT_THAT(message, ::testing::HasSubstr(".safetensors"));
+  EXPECT_EQ(SmallRun::sums(*small_ / "full" / "checkpoints"), before);
+  run_training(whole);
+  run_training(recipe);
+  EXPECT_EQ(SmallRun::sums(*small_ / "full" / "model"), SmallRun::sums(*small_ / "unbroken" / "model"));
 }
 
 TEST_F(DiffusionRun, RefusesWhatDoesNotFit) {
