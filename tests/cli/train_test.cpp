@@ -36,14 +36,15 @@ class Train : public ::testing::Test {
 
 TEST_F(Train, WritesAModelThatGenerates) {
   const Outcome trained =
-      run({"train", diffusion("a", "steps: 4\nreport: {validation_every: 2, samples_every: 4, sample_steps: 2}\n")});
+      run({"train",
+           diffusion("a", "steps: 4\nreport: {validation_every: 2, samples_every: 4, sample_steps: 2}\n")});
   ASSERT_EQ(trained.code, 0) << trained.err;
   EXPECT_THAT(trained.err, HasSubstr("step 4/4 100%"));
   EXPECT_THAT(trained.err, HasSubstr("step 4: validation loss"));
   for (const char* file : {"loss.png", "recipe.yaml", "metrics.jsonl", "samples/step-00000004.png"})
     EXPECT_TRUE(std::filesystem::exists(small / "a" / file)) << file;
-  const Outcome painted = run({"generate", "-m", small / "a" / "model", "-p", "red", "--steps", "2", "-o",
-                               small / "red.png"});
+  const Outcome painted =
+      run({"generate", "-m", small / "a" / "model", "-p", "red", "--steps", "2", "-o", small / "red.png"});
   ASSERT_EQ(painted.code, 0) << painted.err;
   EXPECT_EQ(read_image(small / "red.png").width, SmallRun::kSide);
   const Outcome exported = run({"train", small / "a.yaml", "--export", small / "again"});
@@ -52,7 +53,9 @@ TEST_F(Train, WritesAModelThatGenerates) {
 }
 
 TEST_F(Train, KilledAtAnyTimeItEndsWithTheSameBytes) {
-  const std::string more = "steps: 40\nreport: {validation_every: 7, samples_every: 0, log_every: 1}\ncheckpoints: {every: 1, keep: 1}\n";
+  const std::string more =
+      "steps: 40\nreport: {validation_every: 7, samples_every: 0, log_every: 1}\ncheckpoints: {every: 1, "
+      "keep: 1}\n";
   ASSERT_EQ(run({"train", "-q", diffusion("whole", more)}).code, 0);
   const std::string recipe = diffusion("parts", more);
   std::mt19937 random(11);
@@ -96,7 +99,8 @@ TEST_F(Train, SaysWhatIsWrong) {
   EXPECT_THAT(complaint({"train"}, 2), HasSubstr("a recipe is needed"));
   EXPECT_THAT(complaint({"train", small / "none.yaml"}, 1), HasSubstr("none.yaml"));
   EXPECT_THAT(complaint({"train", diffusion("a", "stpes: 3\n")}, 1), HasSubstr("unknown field stpes"));
-  EXPECT_THAT(complaint({"train", diffusion("a", ""), "--export", small / "m"}, 1), HasSubstr("no checkpoint"));
+  EXPECT_THAT(complaint({"train", diffusion("a", ""), "--export", small / "m"}, 1),
+              HasSubstr("no checkpoint"));
   EXPECT_THAT(complaint({"train", diffusion("a", ""), "--stop-at", "0"}, 2), HasSubstr("--stop-at"));
   const Outcome printed = run({"train", "--print-recipe"});
   EXPECT_EQ(printed.code, 0);
