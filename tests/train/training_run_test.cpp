@@ -143,6 +143,41 @@ checkpoints: {every: 3, keep: 9}
   EXPECT_EQ(a.at("metrics.jsonl"), b.at("metrics.jsonl")) << "a cache changes nothing";
 }
 
+TEST_F(DiffusionRun, SavesMemoryOrTimeWithTheSameResult) {
+  const auto metrics = [&](const std::string& name, const auto& change) {
+    Recipe recipe = small_->recipe(name, std::string(kSmallDiffusion) +
+                                             "steps: 5\nreport: {validation_every: 5, "
+                                             "samples_every: 0, log_every: 1}\n");
+    change(recipe);
+    run_training(recipe);
+    return SmallRun::sums(*small_ / name).at("metrics.jsonl");
+  };
+  const std::string plain = metrics("plain", [](Recipe&) {});
+  // Gradients are added up in another order there.
+  metrics("checkpointed", [](Recipe& r) { r.checkpoint_activations = true; });
+  const auto want = read_json_lines_metrics(*small_ / "plain" / "metrics.jsonl"),
+             got = read_json_lines_metrics(*small_ / "checkpointed" / "metrics.jsonl");
+  ASSERT_EQ(got.size(), want.size());
+  for (size_t i = 0; i < want.size(); ++i)
+    EXPECT_NEAR(got[i].values[0].second, want[i].values[0].second, 1e-4 * want[i].values[0].second) << i;
+  const auto frozen = [&](Recipe& r) {
+    r.diffusion.start = (*small_ / "plain" / "model").string();
+    r.diffusion.text = TextTraining::Frozen;
+  };
+  const std::string without_cache = metrics("frozen", frozen);
+  EXPECT_NE(without_cache, plain);
+  for (int pass = 0; pass < 2; ++pass) {
+    EXPECT_EQ(metrics("frozen-cached-" + std::to_string(pass),
+                      [&](Recipe& r) {
+                        frozen(r);
+                        r.data.cache = (*small_ / "kept").string();
+                      }),
+              without_cache);
+  }
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(*small_ / "kept"), {}), 2)
+      << "latents and texts";
+}
+
 // What the latents are follows from the caption alone, so that at the noisiest quarter of the levels a model
 // that reads captions has next to no error, while one that does not can but guess the mean.
 TEST_F(DiffusionRun, LearnsWhatCaptionsSayAndPaintsIt) {

@@ -1,5 +1,6 @@
 #include "sinopia/models/unet/unet.h"
 
+#include "sinopia/autograd/tape.h"
 #include "sinopia/ops/activation.h"
 #include "sinopia/ops/elementwise.h"
 #include "sinopia/ops/embedding.h"
@@ -227,12 +228,26 @@ Tensor UNet::forward(const Tensor& x, const Tensor& t, const UNetContext& contex
   };
 
   const Tensor time = embed(t, conditions);
+  const auto run = [&](const Layer& layer, const Tensor& input, TokenMerging* merge) {
+    if (!shortcuts.checkpoint_activations) return apply(layer, input, time, context, merge);
+    std::vector<Tensor> inputs{input, time};
+    for (const KeysValues& text : context.layers) {
+      inputs.push_back(text.keys);
+      inputs.push_back(text.values);
+    }
+    const auto body = [this, &layer](const std::vector<Tensor>& in) {
+      UNetContext texts;
+      for (size_t i = 2; i < in.size(); i += 2) texts.layers.push_back({in[i], in[i + 1]});
+      return apply(layer, in[0], in[1], texts);
+    };
+    return checkpointed(body, std::move(inputs));
+  };
   Tensor h = conv_in_(config_.center_input_sample ? x * 2.0 - 1.0 : x);
   std::vector<Tensor> skips{h};
   for (size_t i = 0; i < down_.size() && skips.size() < wanted; ++i) {
     for (const Layer& layer : down_[i].layers) {
       if (skips.size() == wanted) break;
-      h = apply(layer, h, time, context, merging(i));
+      h = run(layer, h, merging(i));
       skips.push_back(h);
     }
     if (down_[i].down && skips.size() < wanted) {
@@ -241,7 +256,7 @@ Tensor UNet::forward(const Tensor& x, const Tensor& t, const UNetContext& contex
     }
   }
   if (!reuse)
-    for (const Layer& layer : middle_) h = apply(layer, h, time, context, merging(down_.size() - 1));
+    for (const Layer& layer : middle_) h = run(layer, h, merging(down_.size() - 1));
   size_t left = static_cast<size_t>(config_.skips());  // not taken by the way up so far, computed or not
   for (size_t i = 0; i < up_.size(); ++i) {
     for (const Layer& layer : up_[i].layers) {
@@ -252,7 +267,7 @@ Tensor UNet::forward(const Tensor& x, const Tensor& t, const UNetContext& contex
         else
           deep->h = h;
       }
-      h = apply(layer, concat({h, skips.back()}, -1), time, context, merging(up_.size() - 1 - i));
+      h = run(layer, concat({h, skips.back()}, -1), merging(up_.size() - 1 - i));
       skips.pop_back();
     }
     if (up_[i].up && left < wanted) h = (*up_[i].up)(h, skips.back().dim(1), skips.back().dim(2));

@@ -32,6 +32,8 @@ struct DeepFeatures {
 struct UNetShortcuts {
   DeepFeatures* deep = nullptr;
   TokenMerging* merging = nullptr;  ///< at the level finest_self_attention()
+  /// For training: what a layer keeps for its gradient is found again on the way back (checkpointed()).
+  bool checkpoint_activations = false;
 };
 
 /// The denoiser of latent diffusion (Rombach et al. 2022), Stable Diffusion and SDXL; one class for all of

@@ -9,6 +9,7 @@
 #include "sinopia/base/error.h"
 #include "sinopia/base/log.h"
 #include "sinopia/io/safetensors.h"
+#include "sinopia/io/sha256.h"
 
 namespace sinopia {
 namespace {
@@ -43,6 +44,13 @@ uint64_t size_of_file(const fs::path& path) {
 }
 
 }  // namespace
+
+std::string hash_of_tensors(const TensorMap& tensors) {
+  std::string all;
+  for (const auto& [name, tensor] : tensors)
+    all += name + sha256_hex({static_cast<const uint8_t*>(tensor.raw()), tensor.bytes()});
+  return sha256_hex({reinterpret_cast<const uint8_t*>(all.data()), all.size()}).substr(0, 16);
+}
 
 TensorCache::TensorCache(const fs::path& folder, const std::string& maker, uint64_t max_bytes)
     : folder_(folder / maker), maker_(maker), max_bytes_(max_bytes) {

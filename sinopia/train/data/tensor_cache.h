@@ -12,6 +12,9 @@
 
 namespace sinopia {
 
+/// 16 hexadecimal digits that name weights, for the maker of a cache.
+std::string hash_of_tensors(const TensorMap& tensors);
+
 /// Tensors that were made of something, kept on the disk by the hash of what they were made of and the name
 /// of what made them: latents of pictures, embeddings of captions. An entry is a safetensors file
 /// "folder/maker/ab/abcdef...safetensors", written in one step, with a check sum of all that is in it. Safe

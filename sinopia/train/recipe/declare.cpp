@@ -31,11 +31,14 @@ void choose_export_type(Fields& f, DType& type) {
 
 void visit_fields(Fields& f, DataRecipe& r) {
   f.field("paths", r.paths,
-          "Folders of pictures with .txt captions, JSON Lines files, or tar shards; all of them together.");
+          "Folders of pictures with .txt captions, JSON Lines files, or tar shards; all of them together. "
+          "What is "
+          "listed twice is met twice as often.");
   f.field("split", r.split,
           "The split of a set that is trained on, where it names splits; empty: everything.");
-  f.field("validation_split", r.validation_split,
-          "The split for validation. A set without splits lends its last pictures by content hash.");
+  f.field(
+      "validation_split", r.validation_split,
+      "The split for validation. Where no set names it, pictures chosen by a hash of their names are lent.");
   f.field("validation_examples", r.validation_examples, {0, 100000},
           "Pictures that validation takes; none of them is trained on.");
   f.field("language", r.language, "Of captions listed by language; empty: all.");
@@ -53,8 +56,10 @@ void visit_fields(Fields& f, DataRecipe& r) {
   f.field("allow_missing_captions", r.allow_missing_captions,
           "A picture without a caption has the empty one.");
   f.field("ahead", r.ahead, {0, 64}, "Batches that are prepared while a step runs.");
-  f.field("cache", r.cache,
-          "A folder for latents and text embeddings, which are then made once; empty: made each time.");
+  f.field(
+      "cache", r.cache,
+      "A folder for the latents of pictures and what a frozen text encoder makes of captions, which are then "
+      "made once; empty: made each time.");
 }
 
 void visit_fields(Fields& f, AutoencoderLossConfig& r) {
@@ -181,7 +186,7 @@ void visit_fields(Fields& f, Recipe& r) {
   f.field("batch", r.batch, {1, 65536}, "Pictures in one pass.");
   f.field("accumulate", r.accumulate, {1, 65536}, "Passes whose gradients make one step.");
   f.field("checkpoint_activations", r.checkpoint_activations,
-          "Less memory for a second forward pass of each block.");
+          "Less memory for a second forward pass of each layer of a denoiser.");
   choose_export_type(f, r.export_type);
   f.section("data", r.data, "The pictures.");
   f.section("autoencoder", r.autoencoder, "Of `model: autoencoder`.");

@@ -1,74 +1,78 @@
 #include <cmath>
+#include <string>
 
 #include <fmt/ranges.h>
-#include <yaml-cpp/yaml.h>
+#include <nlohmann/json.hpp>
 
 #include "sinopia/train/recipe/declare.h"
 
 namespace sinopia {
 namespace {
 
+/// In double quotes, whose escapes YAML shares with JSON.
+std::string in_quotes(const std::string& text) { return nlohmann::json(text).dump(); }
+
 /// Writes the fields as YAML, with what they mean above them if wished.
 class Writer final : public Fields {
  public:
-  explicit Writer(bool documented) : documented_(documented) {
-    out_ << YAML::BeginMap;
-    out_.SetDoublePrecision(17);
-  }
-  std::string text() {
-    out_ << YAML::EndMap;
-    return std::string(out_.c_str()) + "\n";
-  }
+  explicit Writer(bool documented) : documented_(documented) {}
+  const std::string& text() const { return text_; }
 
   void field(const char* name, double& value, Range range, const char* doc) override {
-    put(name, fmt::format("{} {}", doc, limits(range)));
-    out_ << fmt::format("{}", value);  // the shortest that reads back as the same
+    put(name, fmt::format("{}", value), doc, limits(range));  // the shortest that reads back as the same
   }
   void field(const char* name, std::optional<double>& value, Range range, const char* doc) override {
-    put(name, fmt::format("{} {}", doc, limits(range)));
-    if (value)
-      out_ << fmt::format("{}", *value);
-    else
-      out_ << YAML::Null;
+    put(name, value ? fmt::format("{}", *value) : "~", doc, limits(range));
   }
   void field(const char* name, int64_t& value, Range range, const char* doc) override {
-    put(name, fmt::format("{} {}", doc, limits(range)));
-    out_ << value;
+    put(name, fmt::format("{}", value), doc, limits(range));
   }
   void field(const char* name, bool& value, const char* doc) override {
-    put(name, doc);
-    out_ << value;
+    put(name, value ? "true" : "false", doc);
   }
   void field(const char* name, std::string& value, const char* doc) override {
-    put(name, doc);
-    out_ << YAML::DoubleQuoted << value;
+    put(name, in_quotes(value), doc);
   }
   void field(const char* name, std::vector<std::string>& values, const char* doc) override {
-    put(name, doc);
-    out_ << YAML::BeginSeq;
-    for (const std::string& value : values) out_ << YAML::DoubleQuoted << value;
-    out_ << YAML::EndSeq;
+    std::vector<std::string> items;
+    for (const std::string& value : values) items.push_back(in_quotes(value));
+    put(name, fmt::format("[{}]", fmt::join(items, ", ")), doc);
   }
   void field(const char* name, std::vector<int64_t>& values, Range range, const char* doc) override {
-    put(name, fmt::format("{} {}", doc, limits(range)));
-    out_ << YAML::Flow << values;
+    put(name, fmt::format("[{}]", fmt::join(values, ", ")), doc, limits(range));
   }
 
  private:
   void choose(const char* name, size_t& value, std::span<const std::string_view> names,
               const char* doc) override {
-    put(name, fmt::format("{} One of {}.", doc, fmt::join(names, ", ")));
-    out_ << std::string(names[value]);
+    put(name, std::string(names[value]), doc, fmt::format("One of {}.", fmt::join(names, ", ")));
   }
   void begin(const char* name, const char* doc) override {
-    put(name, doc);
-    out_ << YAML::BeginMap;
+    if (documented_) text_ += "\n";
+    put(name, "", doc);
+    ++depth_;
   }
-  void end() override { out_ << YAML::EndMap; }
+  void end() override { --depth_; }
 
-  void put(const char* name, const std::string& doc) {
-    if (documented_) out_ << YAML::Newline << YAML::Comment(doc);
-    out_ << YAML::Key << name << YAML::Value;
+  void put(const char* name, const std::string& value, const char* doc, const std::string& more = "") {
+    const std::string indent(depth_ * 2, ' ');
+    if (documented_) comment(indent, more.empty() ? doc : fmt::format("{} {}", doc, more));
+    text_ += fmt::format("{}{}:{}{}\n", indent, name, value.empty() ? "" : " ", value);
+  }
+  /// In lines of at most 100 columns.
+  void comment(const std::string& indent, const std::string& doc) {
+    constexpr size_t kColumns = 100;
+    std::string line = indent + "#";
+    for (size_t at = 0; at < doc.size();) {
+      const size_t end = std::min(doc.find(' ', at), doc.size());
+      if (line.size() + 1 + end - at > kColumns) {
+        text_ += line + "\n";
+        line = indent + "#";
+      }
+      line += fmt::format(" {}", doc.substr(at, end - at));
+      at = end + 1;
+    }
+    text_ += line + "\n";
   }
   static std::string limits(Range range) {
     if (std::isinf(range.low) && std::isinf(range.high)) return "";
@@ -77,7 +81,8 @@ class Writer final : public Fields {
   }
 
   bool documented_;
-  YAML::Emitter out_;
+  size_t depth_ = 0;
+  std::string text_;
 };
 
 std::string written(Recipe recipe, bool documented) {

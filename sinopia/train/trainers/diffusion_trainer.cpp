@@ -3,12 +3,14 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <map>
 #include <optional>
 #include <utility>
 
 #include "sinopia/autograd/tape.h"
 #include "sinopia/base/error.h"
 #include "sinopia/io/file.h"
+#include "sinopia/io/sha256.h"
 #include "sinopia/models/checkpoint/folder.h"
 #include "sinopia/models/checkpoint/single_file.h"
 #include "sinopia/models/checkpoint/variants.h"
@@ -98,6 +100,12 @@ CheckpointParts starting_parts(const Recipe& recipe) {
   return parts;
 }
 
+std::string hash_of_weights(const std::vector<TextEncoderPart>& encoders) {
+  std::string hashes;
+  for (const TextEncoderPart& encoder : encoders) hashes += hash_of_tensors(encoder.tensors);
+  return hashes;
+}
+
 struct DiffusionBatch {
   int64_t number = 0;
   PictureSize size;
@@ -136,8 +144,8 @@ class DiffusionTrainer final : public Trainer {
       networks_.texts.push_back(
           train<ClipTextModel>(parts_.text_encoders[i], name, r.text == TextTraining::Trained));
     }
-    for (size_t i = 0; i < networks_.texts.size(); ++i)
-      captions_.emplace_back(networks_.texts[i], parts_.text_encoders[i].padding_id);
+    if (!recipe.data.cache.empty() && r.text == TextTraining::Frozen)
+      text_cache_.emplace(recipe.data.cache, "text-" + hash_of_weights(parts_.text_encoders));
     guard_ = StepGuard(recipe.optimizer.clip);
   }
 
@@ -327,17 +335,47 @@ class DiffusionTrainer final : public Trainer {
   Tensor denoise(const DiffusionNetworks& networks, const NoisedBatch& noised,
                  std::span<const std::string> captions, const Tensor& sizes) const {
     const bool told_sizes = parts_.unet.config.addition == UNetAddition::TextTime;
-    std::vector<Tensor> hidden;
+    const TensorMap text = text_cache_ ? kept_texts(networks, captions) : encode(networks, captions);
     UNetConditions conditions;
+    if (told_sizes) {
+      conditions.text_embeds = text.at("pooled");
+      conditions.time_ids = sizes;
+    }
+    UNetShortcuts shortcuts;
+    shortcuts.checkpoint_activations = recipe_.checkpoint_activations;
+    return networks.unet->forward(noised.x, noised.timestep, networks.unet->prepare(text.at("context")),
+                                  conditions, shortcuts);
+  }
+
+  /// "context" [N,77,D], all encoders side by side; "pooled" [N,P] of the last, if the denoiser takes it.
+  TensorMap encode(const DiffusionNetworks& networks, std::span<const std::string> captions) const {
+    const bool pools = parts_.unet.config.addition == UNetAddition::TextTime;
+    TensorMap result;
+    std::vector<Tensor> hidden;
     for (size_t i = 0; i < networks.texts.size(); ++i) {
       const CaptionEncoder encoder(networks.texts[i], parts_.text_encoders[i].padding_id);
       const bool last = i + 1 == networks.texts.size();
-      const ClipTextOutput text = encoder.encode(encoder.tokens(captions), told_sizes && last);
+      const ClipTextOutput text = encoder.encode(encoder.tokens(captions), pools && last);
       hidden.push_back(text.hidden);
-      if (told_sizes && last) conditions.text_embeds = text.pooled;
+      if (pools && last) result["pooled"] = text.pooled;
     }
-    if (told_sizes) conditions.time_ids = sizes;
-    return networks.unet->forward(noised.x, noised.timestep, concat(hidden, -1), conditions);
+    result["context"] = concat(hidden, -1);
+    return result;
+  }
+
+  /// The same from the disk, caption by caption.
+  TensorMap kept_texts(const DiffusionNetworks& networks, std::span<const std::string> captions) const {
+    std::map<std::string, std::vector<Tensor>> rows;
+    for (const std::string& caption : captions) {
+      const TensorMap kept = text_cache_->get(
+          sha256_hex({reinterpret_cast<const uint8_t*>(caption.data()), caption.size()}), [&] {
+            return encode(networks, {&caption, 1});
+          });
+      for (const auto& [name, tensor] : kept) rows[name].push_back(tensor);
+    }
+    TensorMap result;
+    for (const auto& [name, tensors] : rows) result[name] = concat(tensors, 0);
+    return result;
   }
 
   Recipe recipe_;
@@ -349,7 +387,7 @@ class DiffusionTrainer final : public Trainer {
   std::optional<DiffusionObjective> objective_;
   std::vector<std::unique_ptr<TrainedNetwork>> trained_;  // the denoiser first
   DiffusionNetworks networks_;
-  std::vector<CaptionEncoder> captions_;
+  mutable std::optional<TensorCache> text_cache_;
   StepGuard guard_;
   int64_t step_ = 0;
   std::optional<Prefetch<DiffusionBatch>> prefetch_;  // last: it uses the rest

@@ -5,22 +5,12 @@
 #include <utility>
 
 #include "sinopia/base/error.h"
-#include "sinopia/io/sha256.h"
 #include "sinopia/nn/parameters.h"
 #include "sinopia/ops/shape.h"
 #include "sinopia/train/trainers/batches.h"
 
 namespace sinopia {
 namespace {
-
-/// Names an autoencoder by its weights.
-std::string maker_of(const TensorMap& tensors) {
-  std::string hashes;
-  for (const auto& [name, tensor] : tensors)
-    hashes += name + sha256_hex({static_cast<const uint8_t*>(tensor.raw()), tensor.bytes()});
-  const std::string hash = sha256_hex({reinterpret_cast<const uint8_t*>(hashes.data()), hashes.size()});
-  return "latents-" + hash.substr(0, 16);
-}
 
 Tensor values_of(const SizeConditioning& size) {
   const std::array<float, 6> values = size.values();
@@ -42,7 +32,7 @@ LatentSource::LatentSource(const TrainingSet& data, const AutoencoderPart& part,
   CheckpointParameters parameters(part.tensors, "autoencoder");
   autoencoder_.emplace(Scope(parameters), part.config);
   parameters.finish();
-  if (!cache.empty()) cache_.emplace(cache, maker_of(part.tensors));
+  if (!cache.empty()) cache_.emplace(cache, "latents-" + hash_of_tensors(part.tensors));
 }
 
 PictureLatents LatentSource::prepare(const TrainingSet::Batch& batch, int64_t number) const {
