@@ -43,6 +43,7 @@ SchedulerConfig scheduler_config(const ScheduleInfo& info) {
   config.schedule.train_steps = static_cast<int>(info.train_timesteps);
   config.schedule.rescale_zero_snr = info.zero_terminal_snr;
   config.schedule.prediction = parse_prediction(info.prediction);
+  config.schedule.flow_shift = info.flow_shift;
   config.timestep_spacing = parse_timestep_spacing(info.timestep_spacing);
   config.steps_offset = static_cast<int>(info.steps_offset);
   config.set_alpha_to_one = false;

@@ -288,6 +288,24 @@ TEST_F(DiffusionRun, RefusesWhatDoesNotFit) {
                Error);
 }
 
+TEST_F(DiffusionRun, AFlowIsWrittenAsOneAndPainted) {
+  Recipe recipe = small_->recipe("flow", std::string(kSmallDiffusion) +
+                                             "steps: 3\nreport: {samples_every: 3, "
+                                             "sample_steps: 2, prompts: [red]}\n");
+  recipe.diffusion.prediction = PredictionChoice::Flow;
+  recipe.diffusion.timesteps = {.density = TimestepDensity::LogitNormal, .shift = 1.5};
+  run_training(recipe);
+  const ScheduleInfo schedule = read_checkpoint(*small_ / "flow" / "model").schedule;
+  EXPECT_EQ(schedule.prediction, "flow_prediction");
+  EXPECT_EQ(schedule.flow_shift, 1.5);
+  EXPECT_EQ(schedule.scheduler, "FlowMatchEulerDiscreteScheduler");
+  StableDiffusionPipeline pipeline(*small_ / "flow" / "model");
+  GenerationRequest request;
+  request.prompt = "red";
+  request.steps = 2;
+  EXPECT_EQ(pipeline.generate(request).images.front().width, SmallRun::kSide);
+}
+
 TEST_F(DiffusionRun, TrainsFurtherFromACheckpoint) {
   const Recipe first = small_->recipe("first", std::string(kSmallDiffusion) + "steps: 3\nexport_type: f32\n");
   run_training(first);

@@ -12,6 +12,7 @@
 namespace sinopia {
 namespace {
 
+constexpr const char* kFlowScheduler = "FlowMatchEulerDiscreteScheduler";
 constexpr const char* kWeights = "diffusion_pytorch_model";  // of a UNet and of an autoencoder
 
 namespace fs = std::filesystem;
@@ -140,6 +141,12 @@ ScheduleInfo schedule_info_from_json(std::string_view text) {
   ConfigReader in(text, "scheduler config");
   ScheduleInfo s;
   s.scheduler = in.text("_class_name", "");
+  s.train_timesteps = in.integer("num_train_timesteps", 1000);
+  if (s.scheduler == kFlowScheduler) {
+    s.prediction = "flow_prediction";
+    s.flow_shift = in.number("shift", 1);
+    return s;
+  }
   s.prediction = in.text("prediction_type", "epsilon");
   if (s.prediction != "epsilon" && s.prediction != "v_prediction" && s.prediction != "sample") {
     in.unsupported("prediction_type");
@@ -148,7 +155,6 @@ ScheduleInfo schedule_info_from_json(std::string_view text) {
   s.beta_end = in.number("beta_end", 0.02);
   s.beta_schedule = in.text("beta_schedule", "linear");
   if (s.beta_schedule != "linear" && s.beta_schedule != "scaled_linear") in.unsupported("beta_schedule");
-  s.train_timesteps = in.integer("num_train_timesteps", 1000);
   s.zero_terminal_snr = in.boolean("rescale_betas_zero_snr", false);
   s.timestep_spacing = in.text("timestep_spacing", "leading");
   s.steps_offset = in.integer("steps_offset", 0);
@@ -157,6 +163,13 @@ ScheduleInfo schedule_info_from_json(std::string_view text) {
 }
 
 std::string schedule_info_to_json(const ScheduleInfo& s) {
+  if (s.prediction == "flow_prediction")
+    return Json{{"_class_name", kFlowScheduler},
+                {"_diffusers_version", kDiffusersVersion},
+                {"num_train_timesteps", s.train_timesteps},
+                {"shift", s.flow_shift}}
+               .dump(2) +
+           "\n";
   Json json{{"_class_name", s.scheduler},
             {"_diffusers_version", kDiffusersVersion},
             {"beta_end", s.beta_end},

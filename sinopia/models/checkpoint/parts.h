@@ -15,13 +15,14 @@ enum class Family { Unknown, StableDiffusion1, StableDiffusion2, X4Upscaler, Sdx
 
 /// How the noise was scheduled in training, in the words of diffusers' scheduler_config.json.
 struct ScheduleInfo {
-  std::string prediction = "epsilon";  ///< or "v_prediction", "sample"
+  std::string prediction = "epsilon";  ///< or "v_prediction", "sample", "flow_prediction"
   double beta_start = 0.00085, beta_end = 0.012;
   std::string beta_schedule = "scaled_linear";
   int64_t train_timesteps = 1000;
   bool zero_terminal_snr = false;
   std::string timestep_spacing = "leading";
   int64_t steps_offset = 1;
+  double flow_shift = 1;                    ///< of flow_prediction alone
   std::string scheduler = "PNDMScheduler";  ///< diffusers' class, kept for writing
 
   friend bool operator==(const ScheduleInfo&, const ScheduleInfo&) = default;

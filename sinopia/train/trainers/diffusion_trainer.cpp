@@ -42,6 +42,11 @@ TensorMap fresh_tensors(const Config& config, uint64_t seed) {
 void set_prediction(ScheduleInfo& schedule, const DiffusionRecipe& r) {
   constexpr std::array<const char*, 5> kNames = {"", "epsilon", "v_prediction", "sample", "flow_prediction"};
   if (r.prediction != PredictionChoice::Own) schedule.prediction = kNames[static_cast<size_t>(r.prediction)];
+  if (schedule.prediction == kNames.back()) {
+    schedule.scheduler = "FlowMatchEulerDiscreteScheduler";
+    schedule.flow_shift = r.timesteps.shift;
+    return;
+  }
   if (!r.zero_terminal_snr || schedule.zero_terminal_snr) return;
   // Lin et al. 2023: sampling has to begin at the last timestep, where leading spacing does not.
   schedule.zero_terminal_snr = true;
