@@ -91,10 +91,15 @@ UNetPart read_unet(const TensorMap& tensors, UNetConfig config) {
   return part;
 }
 
+/// A configuration with what the tensors do not say; `row` is that of the variant.
+const AutoencoderConfig& known_like(const AutoencoderConfig& config, const char* row) {
+  return autoencoder_config(config.codebook ? "vq-f4" : row);
+}
+
 AutoencoderPart read_autoencoder(const TensorMap& tensors, const char* row) {
   AutoencoderPart part;
   part.config = autoencoder_config_from_tensors(tensors);
-  const AutoencoderConfig& known = autoencoder_config(row);
+  const AutoencoderConfig& known = known_like(part.config, row);
   part.config.sample_size = known.sample_size;
   part.config.scaling_factor = known.scaling_factor;
   part.config.shift_factor = known.shift_factor;
@@ -171,8 +176,9 @@ void replace(Tensor& x, DType dtype) {
 }
 
 /// Part of the names of matrices that are small or looked up, and stay as exact as they were.
-constexpr std::string_view kExact[] = {"token_embedding", "position_embedding", "positional_embedding",
-                                       "text_projection", "time_embed",         "label_emb"};
+constexpr std::string_view kExact[] = {"token_embedding",   "position_embedding", "positional_embedding",
+                                       "text_projection",   "time_embed",         "label_emb",
+                                       "quantize.embedding"};
 
 bool is_quantisable(std::string_view name, const Tensor& x, DType dtype) {
   return x.rank() == 2 && x.dim(1) % block_elements(dtype) == 0 &&
@@ -294,6 +300,9 @@ TensorFile join_checkpoint(const CheckpointParts& parts) {
     file.tensors["v_pred"] = Tensor::empty({0});
   }
   if (parts.schedule.zero_terminal_snr) file.tensors["ztsnr"] = Tensor::empty({0});
+  const float scale = static_cast<float>(parts.vae.config.scaling_factor);
+  if (scale != static_cast<float>(known_like(parts.vae.config, variant.vae).scaling_factor))
+    file.tensors["scale_factor"] = Tensor::from(Shape{}, std::vector<float>{scale});
   return file;
 }
 
