@@ -188,7 +188,7 @@ TEST(Variants, ALatentScaleOfItsOwnSurvivesASingleFile) {
   for (const bool codebook : {false, true}) {
     CheckpointParts parts = random_parts(variant_named("sd1"), codebook);
     EXPECT_FALSE(join_checkpoint(parts).tensors.contains("scale_factor"));
-    parts.vae.config.scaling_factor = 0.34375;
+    parts.vae.config.scaling_factor = 0.7;
     const TensorFile file = join_checkpoint(parts);
     EXPECT_EQ(split_checkpoint(file).vae.config, parts.vae.config);
   }

@@ -9,6 +9,7 @@
 #include "sinopia/models/checkpoint/recognise.h"
 #include "sinopia/models/checkpoint/variants.h"
 #include "sinopia/models/clip/keys.h"
+#include "sinopia/models/config_reader.h"
 #include "sinopia/models/unet/keys.h"
 #include "sinopia/models/vae/keys.h"
 #include "sinopia/ops/shape.h"
@@ -131,7 +132,8 @@ void read_schedule(const TensorFile& file, CheckpointParts& parts) {
   // LDM's models that measured their latents' deviation in training keep it as a buffer.
   const auto scale = file.tensors.find("scale_factor");
   if (scale != file.tensors.end() && scale->second.numel() == 1 && !parts.vae.tensors.empty()) {
-    parts.vae.config.scaling_factor = to_dtype(scale->second, DType::F32).reshape({1}).values<float>()[0];
+    parts.vae.config.scaling_factor =
+        shortest(to_dtype(scale->second, DType::F32).reshape({1}).values<float>()[0]);
   }
 }
 
