@@ -13,7 +13,7 @@
 #include "sinopia/base/threads.h"
 #include "sinopia/io/safetensors.h"
 #include "sinopia/models/unet/unet.h"
-#include "sinopia/models/vae/autoencoder_kl.h"
+#include "sinopia/models/vae/autoencoder.h"
 #include "sinopia/nn/parameters.h"
 #include "sinopia/train/autoencoder_objective.h"
 #include "sinopia/train/diffusion_objective.h"
@@ -67,8 +67,7 @@ nlohmann::json train_unet(const TensorFile& file, int steps) {
 nlohmann::json train_autoencoder(const TensorFile& file, int steps) {
   CheckpointParameters given(part(file, "w."), "autoencoder");
   TrainableParameters parameters(given);
-  const AutoencoderKL autoencoder(Scope(parameters),
-                                  autoencoder_config_from_json(file.metadata.at("config")));
+  const Autoencoder autoencoder(Scope(parameters), autoencoder_config_from_json(file.metadata.at("config")));
   AutoencoderObjective objective({.perceptual = 0, .adversarial = 0}, nullptr, nullptr);
   return run(parameters.leaves(), steps, [&] {
     return objective.autoencoder_pass(autoencoder, file.tensors.at("pictures"), file.tensors.at("noise"), 0)

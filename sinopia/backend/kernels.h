@@ -119,6 +119,9 @@ class Kernels {
   /// x [B,T,C], group i32 [B,T] within [0,M) -> y [B,M,C]: the mean of the rows of each group, summed in
   /// their order; 0 for a group without rows.
   virtual void group_mean(const Tensor& x, const Tensor& group, Tensor& y) = 0;
+  /// x [..,D], table [K,D] f32/f16/bf16 -> place i32 [..]: the row of the table with the smallest sum of
+  /// squared differences, the first of equal ones; 0 for rows of x with NaN.
+  virtual void nearest_rows(const Tensor& x, const Tensor& table, Tensor& place) = 0;
 
   // norms
   /// Over the last axis; w and b [D].

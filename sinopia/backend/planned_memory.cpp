@@ -54,6 +54,7 @@ class NoKernels final : public Kernels {
   bool all_finite(const Tensor&) override { return true; }
   void row_max(const Tensor&, Tensor&, Tensor&) override {}
   void group_mean(const Tensor&, const Tensor&, Tensor&) override {}
+  void nearest_rows(const Tensor&, const Tensor&, Tensor&) override {}
   void layer_norm(const Tensor&, const Tensor&, const Tensor&, float, Tensor&) override {}
   void rms_norm(const Tensor&, const Tensor&, float, Tensor&) override {}
   void group_norm(const Tensor&, int, const Tensor&, const Tensor&, float, Activation, Tensor&) override {}

@@ -107,7 +107,7 @@ StableDiffusion StableDiffusion::build(CheckpointParts parts) {
   for (const TextEncoderPart& text : parts.text_encoders)
     note_mapped(text.tensors, result.mapped_weights_.text);
   result.unet_ = std::make_unique<UNet>(build_strictly<UNet>(parts.unet, "unet"));
-  result.vae_ = std::make_unique<AutoencoderKL>(build_strictly<AutoencoderKL>(parts.vae, "vae"));
+  result.vae_ = std::make_unique<Autoencoder>(build_strictly<Autoencoder>(parts.vae, "vae"));
   for (TextEncoderPart& text : parts.text_encoders) {
     result.text_encoders_.push_back({build_strictly<ClipTextModel>(text, "text encoder"), text.padding_id});
   }

@@ -10,7 +10,7 @@
 #include "sinopia/models/clip/clip_text.h"
 #include "sinopia/models/taesd/tiny_decoder.h"
 #include "sinopia/models/unet/unet.h"
-#include "sinopia/models/vae/autoencoder_kl.h"
+#include "sinopia/models/vae/autoencoder.h"
 
 namespace sinopia {
 
@@ -46,7 +46,7 @@ class StableDiffusion {
     int32_t padding_id;  ///< what texts are padded with
   };
   const UNet& unet() const { return *unet_; }
-  const AutoencoderKL& vae() const { return *vae_; }
+  const Autoencoder& vae() const { return *vae_; }
   /// Null unless one was loaded.
   const TinyDecoder* tiny_decoder() const { return tiny_decoder_.get(); }
   /// In the order in which their outputs are joined.
@@ -61,7 +61,7 @@ class StableDiffusion {
   Family family_ = Family::Unknown;
   std::string variant_, description_;
   std::unique_ptr<UNet> unet_;
-  std::unique_ptr<AutoencoderKL> vae_;
+  std::unique_ptr<Autoencoder> vae_;
   std::unique_ptr<TinyDecoder> tiny_decoder_;
   std::vector<TextEncoder> text_encoders_;
   MappedWeights mapped_weights_;

@@ -136,7 +136,7 @@ class Generation {
   }
 
   Tensor posterior(const DiagonalGaussian& latent, NoiseGenerator& generator) const {
-    return nets_.vae.to_diffusion(latent.sample(randn(generator, shape_)));
+    return nets_.vae.to_diffusion(latent.certain() ? latent.mean : latent.sample(randn(generator, shape_)));
   }
 
   Tensor first_noise(NoiseGenerator& generator, uint64_t variation_seed) const {
@@ -159,7 +159,8 @@ class Generation {
     if (takes_mask_) {
       condition.channels = concat({input_.mask, posterior(*input_.masked_latent, generator)}, -1);
     } else if (blend) {
-      randn(generator, shape_);  // diffusers draws for the masked picture here too, and does not use it
+      // diffusers draws for the masked picture here too, and does not use it.
+      if (!input_.latent->certain()) randn(generator, shape_);
       condition = {input_.mask, {}, picture, noise, from_noise};
     }
     denoiser.begin(condition, seed);

@@ -14,7 +14,7 @@ namespace sinopia {
 /// The networks of a model and how they were trained.
 struct Networks {
   const UNet& unet;
-  const AutoencoderKL& vae;
+  const Autoencoder& vae;
   const TinyDecoder* tiny_decoder;  ///< may be null
   TextEncoding& text;
   const MappedWeights& mapped;

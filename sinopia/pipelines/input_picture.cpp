@@ -18,18 +18,18 @@ Tensor shrink_mask(const Tensor& mask, int64_t factor) {
   return Tensor::from(Shape{1, h, w, 1}, cells);
 }
 
-DiagonalGaussian encode(const AutoencoderKL& vae, const Tensor& picture, const GenerationRequest& request,
+DiagonalGaussian encode(const Autoencoder& vae, const Tensor& picture, const GenerationRequest& request,
                         int tile) {
   SINOPIA_CHECK(!request.stop.stop_requested(), Cancelled, "[generation] stopped before encoding");
   const DiagonalGaussian latent = tile > 0 ? encode_tiled(vae, picture, tiles_of(tile)) : vae.encode(picture);
-  SINOPIA_CHECK(all_finite(latent.mean) && all_finite(latent.logvar), Backend,
+  SINOPIA_CHECK(all_finite(latent.mean) && (latent.certain() || all_finite(latent.logvar)), Backend,
                 "[generation] the autoencoder made values that are not finite of the input picture");
   return latent;
 }
 
 }  // namespace
 
-InputPicture encode_input(const AutoencoderKL& vae, const GenerationRequest& request, int width, int height,
+InputPicture encode_input(const Autoencoder& vae, const GenerationRequest& request, int width, int height,
                           bool with_hole, int tile) {
   InputPicture input;
   Tensor picture, mask;

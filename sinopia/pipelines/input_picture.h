@@ -2,7 +2,7 @@
 
 #include <optional>
 
-#include "sinopia/models/vae/autoencoder_kl.h"
+#include "sinopia/models/vae/autoencoder.h"
 #include "sinopia/pipelines/request.h"
 
 namespace sinopia {
@@ -18,7 +18,7 @@ struct InputPicture {
 /// binarised at 0.5 and shrunk to latent cells by their first pixel, the hole 0 in [-1,1]. with_hole: also
 /// the masked picture; a missing mask then covers all, and a missing picture does not matter. In
 /// tiles of `tile` latent cells, unless it is 0.
-InputPicture encode_input(const AutoencoderKL& vae, const GenerationRequest& request, int width, int height,
+InputPicture encode_input(const Autoencoder& vae, const GenerationRequest& request, int width, int height,
                           bool with_hole, int tile);
 
 }  // namespace sinopia

@@ -64,7 +64,7 @@ CheckpointParts random_checkpoint(std::string_view preset_name, uint64_t seed, D
   parts.description = variant.title;
   parts.schedule = variant.schedule;
   parts.unet = {random_tensors<UNet>(preset.unet, seed, dtype), preset.unet};
-  parts.vae = {random_tensors<AutoencoderKL>(preset.vae, seed + 1, dtype), preset.vae};
+  parts.vae = {random_tensors<Autoencoder>(preset.vae, seed + 1, dtype), preset.vae};
   parts.text_encoders.push_back({random_tensors<ClipTextModel>(preset.text, seed + 2, dtype), preset.text,
                                  variant.text_encoders.front().padding_id});
   parts.metadata["format"] = "pt";

@@ -7,6 +7,8 @@
 #include "sinopia/backend/kernels.h"
 #include "sinopia/ops/activation.h"
 #include "sinopia/ops/elementwise.h"
+#include "sinopia/ops/nearest.h"
+#include "sinopia/train/codebook_use.h"
 
 namespace sinopia {
 namespace {
@@ -27,13 +29,40 @@ Tensor divergence(const DiagonalGaussian& latents) {
   return sum(each) * (0.5 / static_cast<double>(latents.mean.dim(0)));
 }
 
+/// What lies between encoder and decoder: what is decoded, and what is added to the loss for it.
+struct Bottleneck {
+  Tensor latents, penalty;
+};
+
+Bottleneck sampled(const DiagonalGaussian& latents, const Tensor& noise, const AutoencoderLossConfig& config,
+                   AutoencoderLosses& losses) {
+  const Tensor kl = divergence(latents);
+  losses.kl = value_of(kl);
+  return {latents.sample(noise), kl * config.kl};
+}
+
+Bottleneck quantised(const Codebook& codebook, const Tensor& z, const AutoencoderLossConfig& config,
+                     AutoencoderLosses& losses) {
+  const Tensor codes = codebook.nearest(z), e = codebook.entries(codes);
+  CodebookUse use(codebook.size());
+  use.add(codes);
+  losses.perplexity = use.perplexity();
+  losses.used = use.share_used();
+  const double beta = config.commitment;
+  const Tensor of_latents = mean(square(without_gradient(e) - z)) * (config.legacy_commitment ? 1 : beta),
+               of_entries = mean(square(e - without_gradient(z))) * (config.legacy_commitment ? beta : 1);
+  const Tensor loss = of_latents + of_entries;
+  losses.codebook = value_of(loss);
+  return {straight_through(e, z), loss * config.codebook};
+}
+
 }  // namespace
 
 AutoencoderObjective::AutoencoderObjective(const AutoencoderLossConfig& config,
                                            const PatchDiscriminator* discriminator, const Lpips* lpips)
     : config_(config), discriminator_(discriminator), lpips_(lpips) {
-  for (const double weight :
-       {config.l1, config.l2, config.perceptual, config.feature_matching, config.kl, config.adversarial}) {
+  for (const double weight : {config.l1, config.l2, config.perceptual, config.feature_matching, config.kl,
+                              config.codebook, config.commitment, config.adversarial}) {
     SINOPIA_CHECK(weight >= 0, InvalidArgument, "[autoencoder] expected weights of at least 0, got {}",
                   weight);
   }
@@ -49,13 +78,16 @@ bool AutoencoderObjective::discriminates(int64_t step) const {
          (config_.feature_matching > 0 || (config_.adversarial > 0 && step >= config_.adversarial_from));
 }
 
-AutoencoderLosses AutoencoderObjective::autoencoder_pass(const AutoencoderKL& autoencoder,
+AutoencoderLosses AutoencoderObjective::autoencoder_pass(const Autoencoder& autoencoder,
                                                          const Tensor& pictures, const Tensor& noise,
                                                          int64_t step) {
   const RecordGradients on;
   AutoencoderLosses losses;
-  const DiagonalGaussian latents = autoencoder.encode(pictures);
-  const Tensor features = autoencoder.decode_features(latents.sample(noise));
+  const DiagonalGaussian encoded = autoencoder.encode(pictures);
+  const Codebook* codebook = autoencoder.codebook();
+  const Bottleneck middle = codebook ? quantised(*codebook, encoded.mean, config_, losses)
+                                     : sampled(encoded, noise, config_, losses);
+  const Tensor features = autoencoder.decode_features(middle.latents, {.quantise = false});
   const Tensor picture = autoencoder.to_picture(features);
   reconstruction_ = without_gradient(picture);
 
@@ -79,9 +111,10 @@ AutoencoderLosses AutoencoderObjective::autoencoder_pass(const AutoencoderKL& au
     for (size_t i = 0; i < real.size(); ++i)
       total = total + mean(abs(real[i] - fake[i])) * (config_.feature_matching * elements * N);
   }
-  total = total * (1 / (std::exp(config_.logvar) * N));
+  const double counted = codebook ? 1 / elements : 1;  // of the sum over a picture
+  total = total * (counted / (std::exp(config_.logvar) * N));
   backward(total);
-  losses.reconstruction = value_of(total) + elements * config_.logvar;
+  losses.reconstruction = value_of(total) + counted * elements * config_.logvar;
   Tensor dy = gradient_of(seen);
 
   if (config_.adversarial > 0 && step >= config_.adversarial_from) {
@@ -96,11 +129,9 @@ AutoencoderLosses AutoencoderObjective::autoencoder_pass(const AutoencoderKL& au
     dy = dy + opinion * (losses.balance * config_.adversarial);
   }
 
-  const Tensor kl = divergence(latents);
-  losses.kl = value_of(kl);
-  backward(sum(picture * dy) + kl * config_.kl);
-  losses.total = losses.reconstruction + config_.kl * losses.kl +
+  losses.total = losses.reconstruction + value_of(middle.penalty) +
                  config_.adversarial * losses.balance * losses.generator;
+  backward(sum(picture * dy) + middle.penalty);
   return losses;
 }
 

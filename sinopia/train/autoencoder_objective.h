@@ -4,19 +4,24 @@
 
 #include "sinopia/models/discriminator/patch_discriminator.h"
 #include "sinopia/models/lpips/lpips.h"
-#include "sinopia/models/vae/autoencoder_kl.h"
+#include "sinopia/models/vae/autoencoder.h"
 
 namespace sinopia {
 
 /// What an autoencoder is trained on (Rombach et al. 2022, appendix G; Esser et al. 2021). Every weight may
-/// be 0. Sums over the elements of a picture are means over the batch.
+/// be 0. Errors are summed over the elements of a picture, and sums are means over the batch; where latents
+/// are entries of a codebook, errors are means over the elements, as in that reference.
 struct AutoencoderLossConfig {
-  double l1 = 1, l2 = 0;        ///< of each element's error and its square, summed over the picture
+  double l1 = 1, l2 = 0;        ///< of each element's error and its square
   double perceptual = 1;        ///< of LPIPS, added to the error of every element
   double feature_matching = 0;  ///< of the discriminator's features, likewise: where no VGG16 is at hand
   double logvar = 0;            ///< of the picture given the latent: the error counts 1 / e^logvar
   double kl = 1e-6;             ///< of the latent's divergence from a standard normal one, summed over it
-  double adversarial = 0.5;     ///< of the discriminator's opinion, times a balance of gradients
+  double codebook = 1;          ///< in its place with a codebook: of mean((e - z)^2), once for the entries e
+                                ///< and once for the latents z
+  double commitment = 0.25;     ///< what the latents' part counts beside the entries', beta
+  bool legacy_commitment = true;     ///< as the reference has it by default: beta is the entries' instead
+  double adversarial = 0.5;          ///< of the discriminator's opinion, times a balance of gradients
   int64_t adversarial_from = 50001;  ///< the step at which it begins
 };
 
@@ -24,9 +29,12 @@ struct AutoencoderLosses {
   double total = 0;           ///< what is minimised
   double reconstruction = 0;  ///< error and perceptual part, with logvar
   double perceptual = 0;      ///< LPIPS, the batch's mean
-  double kl = 0;
-  double generator = 0;  ///< minus the mean logit of the reconstructions
-  double balance = 0;    ///< |gradient of the reconstruction| / |gradient of the generator| where it ends
+  double kl = 0;              ///< 0 with a codebook
+  double codebook = 0;        ///< both parts, before its weight; 0 without one, as are the next two
+  double perplexity = 0;      ///< of the batch's codes
+  double used = 0;            ///< the share of entries among them
+  double generator = 0;       ///< minus the mean logit of the reconstructions
+  double balance = 0;  ///< |gradient of the reconstruction| / |gradient of the generator| where it ends
 };
 
 struct DiscriminatorLosses {
@@ -35,9 +43,9 @@ struct DiscriminatorLosses {
 };
 
 /// The two losses of an autoencoder and its discriminator. Their backward passes bring the gradients to the
-/// leaves that each is made of; nothing else keeps any. Reference: latent-diffusion,
-/// ldm/modules/losses/contperceptual.py, but that the discriminator sees the reconstruction that the
-/// autoencoder was trained on, where the reference makes another one.
+/// leaves that each is made of; nothing else keeps any. The autoencoder may have either bottleneck.
+/// Reference: latent-diffusion, ldm/modules/losses/contperceptual.py and vqperceptual.py, but that the
+/// discriminator sees the reconstruction that the autoencoder was trained on, where they make another one.
 class AutoencoderObjective {
  public:
   /// `discriminator` and `lpips` may be null if nothing that needs them has a weight, and must stay.
@@ -45,9 +53,9 @@ class AutoencoderObjective {
   AutoencoderObjective(const AutoencoderLossConfig& config, const PatchDiscriminator* discriminator,
                        const Lpips* lpips);
 
-  /// pictures [N,H,W,3] in [-1,1], whole latent cells; noise N(0,1) of the latents' shape. Leaves the
-  /// reconstruction in reconstruction().
-  AutoencoderLosses autoencoder_pass(const AutoencoderKL& autoencoder, const Tensor& pictures,
+  /// pictures [N,H,W,3] in [-1,1], whole latent cells; noise N(0,1) of the latents' shape, not looked at with
+  /// a codebook. Leaves the reconstruction in reconstruction().
+  AutoencoderLosses autoencoder_pass(const Autoencoder& autoencoder, const Tensor& pictures,
                                      const Tensor& noise, int64_t step);
   /// Whether the discriminator learns at this step.
   bool discriminates(int64_t step) const;

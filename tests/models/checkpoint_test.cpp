@@ -269,6 +269,39 @@ TEST(Recognise, KnowsFilesByTheirKeys) {
   EXPECT_EQ(kind(read_component(golden_path("tiny-sd1/text_encoder")).tensors), ModelKind::TextEncoder);
 }
 
+// As latent-diffusion saves a first stage while it trains one.
+TEST(Checkpoint, ReadsAFirstStageWithACodebook) {
+  const TemporaryFolder temporary;
+  const Golden golden("vq");
+  const AutoencoderConfig config = autoencoder_config_from_json(golden.config());
+  TensorFile file{autoencoder_to_original(golden.weights(), config), {}};
+  file.tensors["loss.discriminator.main.0.bias"] = full({64}, 0);
+  file.tensors["model_ema.decay"] = full({1}, 0);
+  EXPECT_EQ(recognise(file.tensors).kind, ModelKind::Autoencoder);
+  EXPECT_EQ(recognise(file.tensors).description, "autoencoder (VQ) alone");
+  write_safetensors(temporary / "first_stage.safetensors", file);
+  const AutoencoderPart part = read_autoencoder_part(temporary / "first_stage.safetensors");
+  expect_same(part.tensors, golden.weights(), "vq");
+  EXPECT_EQ(part.config.codebook, config.codebook);
+  EXPECT_EQ(part.config.latent_channels, 5);
+  EXPECT_EQ(part.config.scaling_factor, 1);
+  file.tensors["quantize.embed_avg"] = full({5}, 0);  // of a table that averages, which this is not
+  EXPECT_THROW(split_checkpoint(file), Error);
+}
+
+TEST(Checkpoint, AQuantisedFileKeepsItsCodebook) {
+  AutoencoderConfig config = autoencoder_config("vq-f4");
+  CheckpointParts parts = folder("tiny-sd1");
+  RandomParameters random(1);
+  config.latent_channels = config.codebook->encoder_channels = 32;
+  config.channels = {32};
+  Autoencoder(Scope(random), config);
+  parts.vae = {random.taken(), config};
+  TensorFile file = to_gguf(join_checkpoint(parts));
+  quantise_matrices(file, DType::Q8_0);
+  EXPECT_EQ(file.tensors.at("first_stage_model.quantize.embedding.weight").dtype(), DType::F16);
+}
+
 TEST(Recognise, NamesWhatItCannotRun) {
   UNetConfig depth = unet_config("sd2");
   depth.in_channels = 5;

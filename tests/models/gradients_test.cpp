@@ -6,7 +6,7 @@
 #include "sinopia/autograd/tape.h"
 #include "sinopia/models/clip/clip_text.h"
 #include "sinopia/models/unet/unet.h"
-#include "sinopia/models/vae/autoencoder_kl.h"
+#include "sinopia/models/vae/autoencoder.h"
 #include "sinopia/ops/elementwise.h"
 #include "tests/models/golden.h"
 
@@ -109,7 +109,7 @@ class AutoencoderGradients : public testing::TestWithParam<const char*> {};
 
 TEST_P(AutoencoderGradients, ArePyTorchs) {
   Comparison comparison(GetParam());
-  const AutoencoderKL vae(comparison.scope(), autoencoder_config_from_json(comparison.golden().config()));
+  const Autoencoder vae(comparison.scope(), autoencoder_config_from_json(comparison.golden().config()));
   const Tensor picture = comparison.input("picture"), z = comparison.input("z");
   const RecordGradients on;
   const DiagonalGaussian latent = vae.encode(picture);
@@ -120,6 +120,20 @@ TEST_P(AutoencoderGradients, ArePyTorchs) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, AutoencoderGradients, testing::Values("vae", "vae_no_quant"));
+
+// The straight-through estimator, and the codebook's loss of which alone the table has a gradient.
+TEST(VqModelGradients, ArePyTorchs) {
+  Comparison comparison("vq");
+  const Autoencoder vae(comparison.scope(), autoencoder_config_from_json(comparison.golden().config()));
+  const Tensor picture = comparison.input("picture"), z = comparison.input("z");
+  const RecordGradients on;
+  const Tensor latents = vae.encode(picture).mean, decoded = vae.decode(z);
+  const Tensor e = vae.codebook()->entries(vae.codebook()->nearest(z));
+  const Tensor loss = mean(square(without_gradient(e) - z)) + mean(square(e - without_gradient(z))) * 0.25;
+  const auto reached = [](const Tensor& y) { return sum(y * reaching(y)); };
+  backward(reached(latents) + reached(decoded) + loss);
+  comparison.expect_gradients();
+}
 
 class ClipTextGradients : public testing::TestWithParam<const char*> {};
 

@@ -1,6 +1,6 @@
 #include <random>
 
-#include "sinopia/models/vae/autoencoder_kl.h"
+#include "sinopia/models/vae/autoencoder.h"
 #include "sinopia/models/vae/keys.h"
 #include "sinopia/models/vae/tiling.h"
 #include "sinopia/ops/elementwise.h"
@@ -16,7 +16,7 @@ class AutoencoderGolden : public EachConv2dMethod {};
 TEST_P(AutoencoderGolden, IsDiffusers) {
   for (const char* name : {"vae", "vae_no_quant"}) {
     const Golden golden(name);
-    const auto vae = golden.build<AutoencoderKL>(autoencoder_config_from_json(golden.config()));
+    const auto vae = golden.build<Autoencoder>(autoencoder_config_from_json(golden.config()));
     const DiagonalGaussian latent = vae.encode(golden.in("picture"));
     expect_golden(latent.mean, golden.out("mean"), std::string(name) + "_mean");
     expect_golden(latent.logvar, golden.out("logvar"), std::string(name) + "_logvar");
@@ -24,11 +24,63 @@ TEST_P(AutoencoderGolden, IsDiffusers) {
   }
 }
 
+TEST_P(AutoencoderGolden, IsDiffusersVqModel) {
+  for (const std::string name : {"vq", "vq_lookup"}) {
+    const Golden golden(name);
+    const AutoencoderConfig config = autoencoder_config_from_json(golden.config());
+    const auto vae = golden.build<Autoencoder>(config);
+    ASSERT_TRUE(vae.codebook());
+    const auto expect_codes = [&](const Tensor& z, const Tensor& want) {
+      const Tensor codes = vae.codebook()->nearest(z);
+      ASSERT_EQ(codes.shape(), want.shape());
+      for (int64_t i = 0; i < codes.numel(); ++i)
+        EXPECT_EQ(codes.data<int32_t>()[i], static_cast<int32_t>(want.data<float>()[i])) << i;
+    };
+    const DiagonalGaussian latent = vae.encode(golden.in("picture"));
+    EXPECT_TRUE(latent.certain());
+    EXPECT_EQ(latent.sample({}).raw(), latent.mean.raw());
+    expect_golden(latent.mean, golden.out("latents"), name + "_latents");
+    expect_codes(latent.mean, golden.out("codes_of_latents"));
+    const Tensor z = golden.in("z");
+    expect_codes(z, golden.out("codes"));
+    expect_golden(vae.codebook()->quantise(z), golden.out("quantised"), name + "_quantised");
+    expect_golden(vae.decode(z), golden.out("decoded"), name + "_decoded");
+    const Tensor unquantised = config.codebook->lookup_from_codebook
+                                   ? vae.decode_codes(vae.codebook()->nearest(z))
+                                   : vae.decode(z, {.quantise = false});
+    expect_golden(unquantised, golden.out("unquantised"), name + "_unquantised");
+    EXPECT_EQ(relative_error(vae.decode_codes(vae.codebook()->nearest(z)), vae.decode(z)), 0);
+    EXPECT_EQ(relative_error(decode_tiled(vae, z, {.tile = 5, .overlap = 1}), vae.decode(z)), 0);
+  }
+}
+
 SINOPIA_FOR_EACH_CONV2D_METHOD(AutoencoderGolden);
+
+TEST(Autoencoder, HasCodesOnlyWithACodebook) {
+  const Golden golden("vae");
+  const auto vae = golden.build<Autoencoder>(autoencoder_config_from_json(golden.config()));
+  EXPECT_FALSE(vae.codebook());
+  EXPECT_THROW(vae.decode_codes(Tensor::from(Shape{1, 1, 1}, std::vector<int32_t>{0})), Error);
+  AutoencoderConfig config = autoencoder_config("vq-f4");
+  config.use_quant_conv = false;
+  RandomParameters parameters(1);
+  EXPECT_THROW(Autoencoder(Scope(parameters), config), Error);
+}
+
+TEST(Autoencoder, EncodesInTilesWithACodebook) {
+  const Golden golden("vq");
+  const auto vae = golden.build<Autoencoder>(autoencoder_config_from_json(golden.config()));
+  const Tensor picture = narrow(narrow(golden.in("picture"), 2, 0, 16), 1, 0, 20);
+  const DiagonalGaussian whole = vae.encode(picture),
+                         parts = encode_tiled(vae, picture, {.tile = 3, .overlap = 1});
+  EXPECT_TRUE(parts.certain());
+  EXPECT_EQ(parts.mean.shape(), whole.mean.shape());
+  EXPECT_EQ(relative_error(encode_tiled(vae, picture, {.tile = 6, .overlap = 2}).mean, whole.mean), 0);
+}
 
 TEST(Autoencoder, ScaleAndShiftUndoEachOther) {
   const Golden golden("vae_no_quant");
-  const auto vae = golden.build<AutoencoderKL>(autoencoder_config_from_json(golden.config()));
+  const auto vae = golden.build<Autoencoder>(autoencoder_config_from_json(golden.config()));
   const Tensor z = golden.in("z");
   const Tensor scaled = vae.to_diffusion(z);
   EXPECT_NEAR(scaled.values<float>()[5], (z.values<float>()[5] - 0.0609) * 1.5305, 1e-5);
@@ -48,6 +100,22 @@ TEST(Autoencoder, ConfigsSurviveJson) {
     const AutoencoderConfig& config = autoencoder_config(name);
     EXPECT_EQ(autoencoder_config_from_json(autoencoder_config_to_json(config)), config) << name;
   }
+  // VQModel's fields where the widths inside and outside differ, and its defaults.
+  for (const char* name : {"vq", "vq_lookup"}) {
+    const AutoencoderConfig config = autoencoder_config_from_json(Golden(name).config());
+    EXPECT_EQ(autoencoder_config_from_json(autoencoder_config_to_json(config)), config) << name;
+  }
+  const AutoencoderConfig wide = autoencoder_config_from_json(Golden("vq").config());
+  EXPECT_EQ(wide.latent_channels, 5);
+  EXPECT_EQ(wide.codebook->encoder_channels, 3);
+  EXPECT_EQ(wide.codebook->entries, 37);
+  const AutoencoderConfig plain = autoencoder_config_from_json(R"({"_class_name": "VQModel"})");
+  EXPECT_EQ(plain.latent_channels, 3);
+  EXPECT_EQ(plain.codebook->entries, 256);
+  EXPECT_FALSE(plain.force_upcast);
+  EXPECT_THROW(autoencoder_config_from_json(R"({"_class_name": "VQModel", "norm_type": "spatial"})"), Error);
+  EXPECT_THROW(autoencoder_config_from_json(R"({"_class_name": "AutoencoderTiny"})"), Error);
+  EXPECT_THROW(autoencoder_config_from_json(R"({"num_vq_embeddings": 256})"), Error);
   EXPECT_THROW(autoencoder_config_from_json(R"({"latents_mean": [1, 2]})"), Error);
   EXPECT_THROW(autoencoder_config_from_json(R"({"down_block_types": ["AttnDownEncoderBlock2D"]})"), Error);
 }
@@ -80,6 +148,21 @@ TEST(Autoencoder, OriginalNamesAndOldNamesComeBack) {
   for (const auto& [key, x] : weights) EXPECT_EQ(current.at(key).raw(), x.raw()) << key;
 }
 
+TEST(Autoencoder, OriginalNamesOfACodebookComeBack) {
+  const Golden golden("vq");
+  const TensorMap weights = golden.weights();
+  AutoencoderConfig config = autoencoder_config_from_json(golden.config());
+  const TensorMap original = autoencoder_to_original(weights, config);
+  EXPECT_TRUE(original.contains("quantize.embedding.weight"));
+  config.sample_size = AutoencoderConfig().sample_size;  // not told by shapes
+  config.norm_num_groups = AutoencoderConfig().norm_num_groups;
+  EXPECT_EQ(autoencoder_config_from_tensors(original), config);
+  EXPECT_EQ(autoencoder_config_from_tensors(weights), config);
+  const TensorMap back = autoencoder_from_original(original, config);
+  ASSERT_EQ(back.size(), weights.size());
+  for (const auto& [key, x] : weights) EXPECT_EQ(back.at(key).raw(), x.raw()) << key;
+}
+
 constexpr int64_t kMargin = 40;  // pixels along the picture's border, which looks different in any case
 
 /// The root mean square of the step from column x - 1 to column x, or between rows, inside the margin.
@@ -102,16 +185,16 @@ double deviation(const Tensor& x) { return std::sqrt(moments(x).variance.values<
 constexpr int64_t kHeight = 48, kWidth = 51;
 const TilingOptions kTiles{.tile = 27, .overlap = 9};  // 3 x 3 of them
 
-AutoencoderKL random_autoencoder() {
+Autoencoder random_autoencoder() {
   AutoencoderConfig config;
   config.channels = {8, 16, 16};
   config.norm_num_groups = 4;
   RandomParameters parameters(9);  // with these weights, tiles side by side show their edges on both axes
-  return AutoencoderKL(Scope(parameters), config);
+  return Autoencoder(Scope(parameters), config);
 }
 
 TEST(Tiling, ComesCloseToTheWhole) {
-  const AutoencoderKL vae = random_autoencoder();
+  const Autoencoder vae = random_autoencoder();
   std::mt19937 random(3);
   std::normal_distribution<float> normal;
   std::vector<float> values(kHeight * kWidth * 4);
@@ -134,7 +217,7 @@ TEST(Tiling, ComesCloseToTheWhole) {
 }
 
 TEST(Tiling, ShowsNoEdge) {
-  const AutoencoderKL vae = random_autoencoder();
+  const Autoencoder vae = random_autoencoder();
   // Long waves: so smooth that an edge would stand out.
   std::vector<float> values;
   for (int64_t y = 0; y < kHeight; ++y) {
@@ -163,7 +246,7 @@ TEST(Tiling, ShowsNoEdge) {
 
 TEST(Tiling, IsExactForOneTileAndForEncodingsOfAFlatPicture) {
   const Golden golden("vae");
-  const auto vae = golden.build<AutoencoderKL>(autoencoder_config_from_json(golden.config()));
+  const auto vae = golden.build<Autoencoder>(autoencoder_config_from_json(golden.config()));
   const Tensor z = golden.in("z");
   EXPECT_EQ(relative_error(decode_tiled(vae, z, {.tile = 8, .overlap = 2}), vae.decode(z)), 0);
   const Tensor picture = narrow(golden.in("picture"), 2, 0, 16);
@@ -177,7 +260,7 @@ TEST(Tiling, IsExactForOneTileAndForEncodingsOfAFlatPicture) {
 
 TEST(Tiling, RefusesOptionsOutOfRange) {
   const Golden golden("vae");
-  const auto vae = golden.build<AutoencoderKL>(autoencoder_config_from_json(golden.config()));
+  const auto vae = golden.build<Autoencoder>(autoencoder_config_from_json(golden.config()));
   EXPECT_THROW(decode_tiled(vae, golden.in("z"), {.tile = 8, .overlap = 3}), Error);
   EXPECT_THROW(decode_tiled(vae, golden.in("z"), {.tile = 0, .overlap = 0}), Error);
   EXPECT_THROW(encode_tiled(vae, golden.in("picture"), {.tile = 3, .overlap = 1}), Error);  // 17 wide

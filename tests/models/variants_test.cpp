@@ -16,8 +16,9 @@
 namespace sinopia {
 namespace {
 
-/// A small random model of a variant, as a trainer would have it.
-CheckpointParts random_parts(const Variant& variant) {
+/// A small random model of a variant, as a trainer would have it; with a codebook of 3 channels, or with
+/// latents of 4 that have a distribution.
+CheckpointParts random_parts(const Variant& variant, bool codebook = false) {
   CheckpointParts parts;
   parts.family = variant.family;
   parts.variant = variant.name;
@@ -26,7 +27,8 @@ CheckpointParts random_parts(const Variant& variant) {
   const bool deep = variant.first == UNetAttention::None && variant.last == UNetAttention::None;
 
   UNetConfig& u = parts.unet.config;
-  u.in_channels = variant.in_channels;
+  if (codebook) u.out_channels = 3;
+  u.in_channels = unet_in_channels(variant, u.out_channels);
   u.channels = deep ? std::vector<int64_t>{32, 64, 64} : std::vector<int64_t>{32, 64};
   u.attention = deep ? std::vector{UNetAttention::None, UNetAttention::Cross, UNetAttention::None}
                      : std::vector{variant.first, variant.last};
@@ -46,11 +48,12 @@ CheckpointParts random_parts(const Variant& variant) {
   parts.unet.tensors = unet.taken();
 
   AutoencoderConfig& v = parts.vae.config;
-  v = autoencoder_config(variant.vae);
+  v = autoencoder_config(codebook ? "vq-f4" : variant.vae);
+  if (codebook) v.codebook->entries = 50;
   v.channels = {32, 32};
   v.layers_per_block = 1;
   RandomParameters vae(2);
-  AutoencoderKL(Scope(vae), v);
+  Autoencoder(Scope(vae), v);
   parts.vae.tensors = vae.taken();
 
   for (const TextVariant& t : variant.text_encoders) {
@@ -85,14 +88,18 @@ void expect_equal(const TensorMap& got, const TensorMap& want) {
   }
 }
 
-class EveryVariant : public testing::TestWithParam<const char*> {};
+class EveryVariant : public testing::TestWithParam<std::tuple<const char*, bool>> {
+ protected:
+  static const char* name() { return std::get<0>(GetParam()); }
+  static CheckpointParts parts() { return random_parts(variant_named(name()), std::get<1>(GetParam())); }
+};
 
 TEST_P(EveryVariant, ComesBackFromASingleFile) {
-  const CheckpointParts parts = random_parts(variant_named(GetParam()));
+  const CheckpointParts parts = EveryVariant::parts();
   const TensorFile file = join_checkpoint(parts);
-  EXPECT_EQ(recognise(file.tensors).variant, GetParam());
+  EXPECT_EQ(recognise(file.tensors).variant, name());
   EXPECT_EQ(recognise(file.tensors).kind, ModelKind::Checkpoint);
-  for (const TextVariant& text : variant_named(GetParam()).text_encoders) {
+  for (const TextVariant& text : variant_named(name()).text_encoders) {
     const auto first = file.tensors.lower_bound(text.prefix);
     ASSERT_TRUE(first != file.tensors.end() && first->first.starts_with(text.prefix)) << text.prefix;
   }
@@ -113,13 +120,13 @@ TEST_P(EveryVariant, ComesBackFromASingleFile) {
 TEST_P(EveryVariant, SaysTheSameFromAFolder) {
   const std::filesystem::path folder =
       std::filesystem::temp_directory_path() /
-      ("sinopia_variant_" + std::string(GetParam()) + std::to_string(::getpid()));
-  const CheckpointParts parts = random_parts(variant_named(GetParam()));
+      (std::string("sinopia_variant_") + name() + std::to_string(::getpid()));
+  const CheckpointParts parts = EveryVariant::parts();
   save_diffusers_folder(folder, parts);
   const auto saved = StableDiffusion::load(folder);
   const auto built = StableDiffusion::build(parts);
   std::filesystem::remove_all(folder);
-  EXPECT_EQ(saved.variant(), GetParam());
+  EXPECT_EQ(saved.variant(), name());
   EXPECT_EQ(saved.unet().config(), parts.unet.config);
   EXPECT_EQ(saved.vae().config(), parts.vae.config);
   EXPECT_EQ(saved.schedule(), parts.schedule);
@@ -173,16 +180,29 @@ TEST(Variants, NamedConfigsHaveTheSizesOfTheRealModels) {
   for (const char* name : {"clip-vit-l", "openclip-vit-h"}) {
     expect_size<ClipTextModel>(want, clip_text_config(name), name);
   }
-  expect_size<AutoencoderKL>(want, autoencoder_config("sd"), "vae");
+  expect_size<Autoencoder>(want, autoencoder_config("sd"), "vae");
+  expect_size<Autoencoder>(want, autoencoder_config("vq-f4"), "vq-f4");
+}
+
+TEST(Variants, ALatentScaleOfItsOwnSurvivesASingleFile) {
+  for (const bool codebook : {false, true}) {
+    CheckpointParts parts = random_parts(variant_named("sd1"), codebook);
+    EXPECT_FALSE(join_checkpoint(parts).tensors.contains("scale_factor"));
+    parts.vae.config.scaling_factor = 0.7;
+    const TensorFile file = join_checkpoint(parts);
+    EXPECT_EQ(split_checkpoint(file).vae.config, parts.vae.config);
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Rows, EveryVariant,
-                         testing::Values("sd1", "sd1-inpaint", "sd1-edit", "sd2", "sd2-inpaint",
-                                         "x4-upscaler", "sdxl", "sdxl-inpaint", "sdxl-refiner"),
+                         testing::Combine(testing::Values("sd1", "sd1-inpaint", "sd1-edit", "sd2",
+                                                          "sd2-inpaint", "x4-upscaler", "sdxl",
+                                                          "sdxl-inpaint", "sdxl-refiner"),
+                                          testing::Bool()),
                          [](const auto& row) {
-                           std::string name = row.param;
+                           std::string name = std::get<0>(row.param);
                            std::replace(name.begin(), name.end(), '-', '_');
-                           return name;
+                           return name + (std::get<1>(row.param) ? "_codebook" : "");
                          });
 
 }  // namespace

@@ -70,7 +70,7 @@ TEST(MemoryPlan, TakesSmallerTilesAndThenRefuses) {
   guidance.positive = text.encode_positive("a red fox", 1, {});
   const GuidedDenoiser denoiser(networks.unet(), schedule, sampling, guidance, {});
   RandomParameters parameters(1);
-  const AutoencoderKL vae(Scope(parameters), {.channels = {32, 32, 32, 32}});
+  const Autoencoder vae(Scope(parameters), {.channels = {32, 32, 32, 32}});
   const std::string name = "tiny";
   const Networks all{networks.unet(),           vae,      nullptr,   text,
                      networks.mapped_weights(), schedule, scheduler, name};

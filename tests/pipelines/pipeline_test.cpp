@@ -9,6 +9,9 @@
 #include "sinopia/base/threads.h"
 #include "sinopia/diffusion/samplers/registry.h"
 #include "sinopia/diffusion/sigma_schedules.h"
+#include "sinopia/io/image_tensor.h"
+#include "sinopia/models/stable_diffusion.h"
+#include "sinopia/nn/parameters.h"
 #include "sinopia/ops/shape.h"
 #include "sinopia/pipelines/stable_diffusion_pipeline.h"
 
@@ -322,6 +325,44 @@ TEST(Pipeline, EverySamplerAndScheduleGoesThrough) {
     r.scheduler = schedule.name;
     EXPECT_EQ(sd1().generate(r).scheduler, schedule.name);
   }
+}
+
+// A model with a first stage that quantises, of 3 channels and a quarter of the size, in both layouts.
+TEST(Pipeline, PaintsWithACodebook) {
+  const TemporaryFolder temporary;
+  CheckpointParts parts = load_diffusers_folder(model("tiny-sd1"));
+  parts.unet.config.in_channels = parts.unet.config.out_channels = 3;
+  RandomParameters unet(1), vae(2);
+  UNet(Scope(unet), parts.unet.config);
+  parts.unet.tensors = unet.taken();
+  parts.vae.config = autoencoder_config("vq-f4");
+  parts.vae.config.channels = {32, 32, 32};
+  parts.vae.config.layers_per_block = 1;
+  parts.vae.config.codebook->entries = 70;
+  Autoencoder(Scope(vae), parts.vae.config);
+  parts.vae.tensors = vae.taken();
+  save_diffusers_folder(temporary / "folder", parts);
+  write_safetensors(temporary / "file.safetensors", join_checkpoint(parts));
+  StableDiffusionPipeline pipeline(temporary / "folder"), other(temporary / "file.safetensors");
+
+  GenerationRequest r = small_request();
+  const GenerationResult result = pipeline.generate(r);
+  ASSERT_EQ(result.latents[0].shape(), (Shape{1, 10, 12, 3}));
+  EXPECT_EQ(other.generate(r).images[0].pixels, result.images[0].pixels);
+  const auto networks = StableDiffusion::load(temporary / "folder");
+  const Autoencoder& autoencoder = networks.vae();
+  const Tensor z = autoencoder.from_diffusion(result.latents[0]);
+  EXPECT_EQ(tensor_to_images(autoencoder.decode(z)).front().pixels, result.images[0].pixels);
+
+  r.init_image = result.images[0];
+  r.strength = 0.7;
+  for (const VaeTiling tiling : {VaeTiling::Off, VaeTiling::On}) {
+    r.vae_tiling = tiling;
+    EXPECT_NE(pipeline.generate(r).images[0].pixels, result.images[0].pixels);
+  }
+  r.max_memory = size_t{1} << 30;
+  r.vae_tiling = VaeTiling::Auto;
+  EXPECT_EQ(pipeline.generate(r).latents[0].shape(), (Shape{1, 10, 12, 3}));
 }
 
 TEST(Pipeline, APredictionCanBeAskedFor) {

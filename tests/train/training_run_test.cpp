@@ -81,7 +81,7 @@ TEST(AutoencoderRun, LearnsAndWritesAModelWithLatentsOfUnitDeviation) {
   EXPECT_EQ(part.config.sample_size, 16);
   EXPECT_NE(part.config.scaling_factor, 1);
   CheckpointParameters parameters(part.tensors, "autoencoder");
-  const AutoencoderKL network(Scope(parameters), part.config);
+  const Autoencoder network(Scope(parameters), part.config);
   double sum = 0, squares = 0, count = 0;
   for (const SmallRun::Named& color : SmallRun::kColors) {
     const Image image = read_image(small / "pictures" / fmt::format("{}-3.png", color.name));
@@ -112,6 +112,35 @@ report: {validation_every: 4, samples_every: 3, log_every: 2}
 checkpoints: {every: 4, keep: 9}
 )",
                            ", crop: random, random_background: true", 3, 5);
+}
+
+TEST(AutoencoderRun, WithACodebookLearnsAndFeedsADenoiser) {
+  const SmallRun small;
+  std::ofstream(small / "vq.json") << R"({"_class_name": "VQModel", "act_fn": "silu",
+      "block_out_channels": [8, 16, 16], "in_channels": 3, "out_channels": 3, "latent_channels": 3,
+      "layers_per_block": 1, "norm_num_groups": 4, "sample_size": 16, "scaling_factor": 1.0,
+      "num_vq_embeddings": 32, "vq_embed_dim": 4,
+      "down_block_types": ["DownEncoderBlock2D", "DownEncoderBlock2D", "DownEncoderBlock2D"],
+      "up_block_types": ["UpDecoderBlock2D", "UpDecoderBlock2D", "UpDecoderBlock2D"]})";
+  const TrainingResult result = run_training(small.recipe("autoencoder", R"(
+model: autoencoder
+steps: 400
+autoencoder: {config: vq.json, loss: {perceptual: 0, adversarial: 0}}
+optimizer: {rate: {peak: 5.0e-4}}  # faster, latents leave the entries behind
+ema: {decay: 0.95}
+report: {validation_every: 400, samples_every: 0}
+)"));
+  EXPECT_GT(value_of(result.validation, "validation/psnr"), 18);
+  EXPECT_GT(value_of(result.validation, "validation/perplexity"), 3);
+  EXPECT_GT(value_of(result.validation, "validation/codes_used"), 3.0 / 32);
+  run_training(small.recipe(
+      "a", std::string(kSmallDiffusion) + "steps: 2\nreport: {samples_every: 2, sample_steps: 2}\n",
+      ", cache: latents"));
+  StableDiffusionPipeline pipeline(small / "a" / "model");
+  GenerationRequest request;
+  request.prompt = "red";
+  request.steps = 2;
+  EXPECT_EQ(pipeline.generate(request).images.front().width, SmallRun::kSide);
 }
 
 class DiffusionRun : public ::testing::Test {

@@ -1,10 +1,15 @@
 """Writes tests/golden/train/autoencoder_training.safetensors: ten steps of a small AutoencoderKL of diffusers and
-taming-transformers' discriminator with the losses of latent diffusion, LPIPS by the package lpips among them.
+taming-transformers' discriminator with the losses of latent diffusion, LPIPS by the package lpips among them; and
+vq_training.safetensors: the same with a VQModel whose quantiser is taming-transformers' VectorQuantizer2.
 
 "vae.*" and "discriminator.*" are the parameters at the start (float16), "pictures" [step,N,H,W,3], "noise" [step,N,h,w,C];
 "<case>.<loss>" [step], "<case>.norm" and "<case>.discriminator_norm" of the parameters in the end; "lpips" is the distance
-of pictures[0] and pictures[1]. VGG16 has the weights of vgg16_weight() below. One difference to latent-diffusion: the
+of pictures[0] and pictures[1]. The second file has its own "vae.*" and losses; the rest is the first one's. VGG16 has the weights of vgg16_weight() below. One difference to latent-diffusion: the
 discriminator learns from the reconstruction that the autoencoder was trained on.
+
+With a codebook nothing may depend on rounding by much, or ten steps could not be compared: each latent is further from the
+plane between its two nearest entries than CLEAR of its length, no error is so small that its sign is in doubt, and LPIPS has a
+small part, for its gradient jumps where another of four features becomes the largest in its pool.
 """
 
 import json
@@ -13,21 +18,31 @@ import pathlib
 import lpips
 import numpy
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, VQModel
 from manifest import note
+from models import nearest
 from safetensors.torch import save_file
 from taming.modules.discriminator.model import NLayerDiscriminator
+from taming.modules.vqvae.quantize import VectorQuantizer2
 
 TARGET = pathlib.Path(__file__).resolve().parents[2] / "tests/golden/train/autoencoder_training.safetensors"
-SEED, STEPS, BATCH, SIZE = 3, 10, 2, 32
+VQ_TARGET = TARGET.with_name("vq_training.safetensors")
+SEED, VQ_SEED, STEPS, BATCH, SIZE = 3, 3, 10, 2, 32
 VAE = dict(block_out_channels=(8, 16, 16), norm_num_groups=4, layers_per_block=1, latent_channels=3, sample_size=SIZE,
            down_block_types=("DownEncoderBlock2D",) * 3, up_block_types=("UpDecoderBlock2D",) * 3)
+VQ = dict(VAE, block_out_channels=(8, 8, 8), num_vq_embeddings=24)
 DISCRIMINATOR = dict(input_nc=3, ndf=8, n_layers=2)
 CASES = {
     "latent_diffusion": dict(l1=1.0, l2=0.0, perceptual=1.0, feature_matching=0.0, logvar=0.3, kl=1e-3, adversarial=0.5, start=4),
     "without_vgg": dict(l1=0.5, l2=2.0, perceptual=0.0, feature_matching=3.0, logvar=0.0, kl=1e-4, adversarial=0.2, start=7),
 }
-RATE = 1e-4
+VQ_CASES = {
+    "vq": dict(l1=1.0, l2=0.0, perceptual=0.02, feature_matching=0.0, logvar=0.0, codebook=1.0, beta=0.25, legacy=True,
+               adversarial=0.75, start=4),
+    "vq_without_vgg": dict(l1=0.5, l2=2.0, perceptual=0.0, feature_matching=3.0, logvar=0.2, codebook=0.7, beta=0.4, legacy=False,
+                           adversarial=0.2, start=7),
+}
+RATE, CLEAR, SMALLEST_ERROR = 1e-4, 1e-4, 3e-6
 
 
 def vgg16_weight(index, shape):
@@ -55,6 +70,36 @@ def build():
     return vae.train(), discriminator.train()
 
 
+def build_vq():
+    torch.manual_seed(VQ_SEED)
+    vae = VQModel(**VQ)
+    for p in vae.parameters():
+        p.data = (p.data * (1 if p.ndim == 1 else 1.5)).half().float()
+    # Entries among the latents, so that most have a part.
+    table = vae.quantize.embedding.weight
+    table.data = (torch.randn(table.shape) * 0.6).half().float()
+    return vae.train()
+
+
+def sampled(vae, case, x, noise):
+    posterior = vae.encode(x).latent_dist
+    kl = posterior.kl().sum() / BATCH
+    return posterior.mean + posterior.std * noise, case["kl"] * kl, dict(kl=kl)
+
+
+def quantised(vae, case, x, noise):
+    z = vae.encode(x).latents
+    quantiser = VectorQuantizer2(*vae.quantize.embedding.weight.shape, beta=case["beta"], legacy=case["legacy"])
+    quantiser.embedding = vae.quantize.embedding
+    e, loss, (_, _, codes) = quantiser(z)
+    exact, clear = nearest(vae.quantize.embedding.weight.detach(), z.detach())
+    assert clear > CLEAR and torch.equal(exact.flatten(), codes), clear
+    # As measure_perplexity of ldm/modules/losses/vqperceptual.py.
+    share = torch.bincount(codes, minlength=VQ["num_vq_embeddings"]).double() / len(codes)
+    perplexity = torch.exp(-(share * torch.log(share + 1e-10)).sum())
+    return e, case["codebook"] * loss, dict(codebook=loss, perplexity=perplexity, used=(share > 0).double().mean())
+
+
 def features(discriminator, x):
     result = []
     for module in discriminator.main[:-1]:
@@ -64,27 +109,29 @@ def features(discriminator, x):
     return result
 
 
-def train(case, data, perceptual):
-    vae, discriminator = build()
+def train(case, data, perceptual, vae, bottleneck):
+    discriminator = build()[1]
     for module in discriminator.modules():
         if isinstance(module, torch.nn.LeakyReLU):
             module.inplace = False
     first = torch.optim.Adam(vae.parameters(), lr=RATE, betas=(0.5, 0.9))
     second = torch.optim.Adam(discriminator.parameters(), lr=RATE, betas=(0.5, 0.9))
-    history = {k: [] for k in ("total", "reconstruction", "perceptual", "kl", "generator", "balance", "discriminator")}
+    history = {}
     for step in range(STEPS):
         x, noise = (data[k][step].permute(0, 3, 1, 2) for k in ("pictures", "noise"))
-        posterior = vae.encode(x).latent_dist
-        y = vae.decode(posterior.mean + posterior.std * noise).sample
+        latents, penalty, log = bottleneck(vae, case, x, noise)
+        y = vae.decoder(vae.post_quant_conv(latents))
+        assert bottleneck is sampled or (x - y).abs().min() > SMALLEST_ERROR
         each = case["l1"] * (x - y).abs() + case["l2"] * (x - y).square()
         p = perceptual(x, y) if case["perceptual"] else torch.zeros(1)
         each = each + case["perceptual"] * p
         if case["feature_matching"]:
             real, fake = features(discriminator, x), features(discriminator, y)
             each = each + case["feature_matching"] * sum((r.detach() - f).abs().mean() for r, f in zip(real, fake))
-        reconstruction = (each / torch.exp(torch.tensor(case["logvar"])) + case["logvar"]).sum() / BATCH
-        kl = posterior.kl().sum() / BATCH
-        total, generator, balance = reconstruction + case["kl"] * kl, torch.zeros(()), torch.zeros(())
+        each = each / torch.exp(torch.tensor(case["logvar"])) + case["logvar"]
+        # contperceptual.py sums over a picture, vqperceptual.py does not.
+        reconstruction = each.sum() / BATCH if bottleneck is sampled else each.mean()
+        total, generator, balance = reconstruction + penalty, torch.zeros(()), torch.zeros(())
         if step >= case["start"]:
             generator = -discriminator(y).mean()
             last = vae.decoder.conv_out.weight
@@ -100,9 +147,9 @@ def train(case, data, perceptual):
             second.zero_grad()
             hinge.backward()
             second.step()
-        for k, v in dict(total=total, reconstruction=reconstruction, perceptual=p.mean(), kl=kl, generator=generator,
-                         balance=balance, discriminator=hinge).items():
-            history[k].append(v.item())
+        for k, v in dict(total=total, reconstruction=reconstruction, perceptual=p.mean(), generator=generator,
+                         balance=balance, discriminator=hinge, **log).items():
+            history.setdefault(k, []).append(v.item())
     norm = {k: sum(p.double().square().sum() for p in m.parameters()).sqrt().detach().reshape(1)
             for k, m in (("norm", vae), ("discriminator_norm", discriminator))}
     return {k: torch.tensor(v, dtype=torch.float64) for k, v in history.items()} | norm
@@ -121,12 +168,19 @@ def main():
     a, b = (data["pictures"][i].permute(0, 3, 1, 2) for i in (0, 1))
     tensors["lpips"] = perceptual(a, b).detach().flatten()
     for name, case in CASES.items():
-        tensors |= {f"{name}.{k}": v for k, v in train(case, data, perceptual).items()}
+        tensors |= {f"{name}.{k}": v for k, v in train(case, data, perceptual, build()[0], sampled).items()}
     tensors["pictures"] = data["pictures"].half()
     save_file({k: v.contiguous() for k, v in tensors.items()}, TARGET,
               metadata={"vae": vae.to_json_string(), "cases": json.dumps(CASES), "discriminator": json.dumps(DISCRIMINATOR)})
-    note(TARGET, "autoencoder_training.py", ["diffusers", "lpips", "taming-transformers-rom1504", "torch"], SEED,
-         "losses 1e-4 relative, norms 1e-6")
+    packages, tolerance = ["diffusers", "lpips", "taming-transformers-rom1504", "torch"], "losses 1e-4 relative, norms 1e-6"
+    note(TARGET, "autoencoder_training.py", packages, SEED, tolerance)
+
+    tensors = {"vae." + k: v.half() for k, v in build_vq().state_dict().items()}
+    for name, case in VQ_CASES.items():
+        tensors |= {f"{name}.{k}": v for k, v in train(case, data, perceptual, build_vq(), quantised).items()}
+    save_file({k: v.contiguous() for k, v in tensors.items()}, VQ_TARGET,
+              metadata={"vae": build_vq().to_json_string(), "cases": json.dumps(VQ_CASES)})
+    note(VQ_TARGET, "autoencoder_training.py", packages, [SEED, VQ_SEED], tolerance)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import pathlib
 
 import torch
 from checkpoints import with_text_model
-from diffusers import AutoencoderKL, UNet2DConditionModel, UNet2DModel
+from diffusers import AutoencoderKL, UNet2DConditionModel, UNet2DModel, VQModel
 from manifest import note
 from safetensors import safe_open
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
@@ -94,6 +94,15 @@ def autoencoder(name):
     return case.gradients(loss, ["picture", "z"])
 
 
+def vq_model(name):
+    """With the codebook's loss of diffusers, whose beta counts for the entries."""
+    case = Case(name)
+    model = case.build(VQModel.from_config(case.config))
+    decoded = model.decode(case.leaf("z"))
+    loss = reached(model.encode(case.leaf("picture")).latents) + reached(decoded.sample) + decoded.commit_loss
+    return case.gradients(loss, ["picture", "z"])
+
+
 def text(name, cls):
     case = Case(name)
     model = case.build(cls(CLIPTextConfig(**case.config)),
@@ -110,6 +119,7 @@ def deviation(double, single):
 def every():
     result = {name: unet(name) for name in ("unet_sd1", "unet_sdxl", "unet_x4", "unet_plain")}
     result |= {name: autoencoder(name) for name in ("vae", "vae_no_quant")}
+    result["vq"] = vq_model("vq")
     return result | {"clip_l": text("clip_l", CLIPTextModel), "clip_g": text("clip_g", CLIPTextModelWithProjection)}
 
 

@@ -16,7 +16,7 @@ import diffusers
 import torch
 import transformers
 from checkpoints import original_open_clip, original_unet, original_vae, with_text_model
-from diffusers import AutoencoderKL, UNet2DConditionModel, UNet2DModel
+from diffusers import AutoencoderKL, UNet2DConditionModel, UNet2DModel, VQModel
 from diffusers.models.attention_processor import Attention
 from diffusers.models.downsampling import Downsample2D
 from diffusers.models.resnet import ResnetBlock2D
@@ -219,6 +219,41 @@ def autoencoders():
              "diffusers AutoencoderKL")
 
 
+def nearest(table, z):
+    """The entry of `table` nearest to each of z [N,C,h,w], [N,h,w], and by how much of |z| the least clear choice is clear:
+    the distance of z from the plane between its two nearest entries."""
+    z = z.permute(0, 2, 3, 1).double()
+    two = (z.unsqueeze(-2) - table.double()).square().sum(-1).topk(2, largest=False)
+    between = (table[two.indices[..., 1]] - table[two.indices[..., 0]]).double().norm(dim=-1)
+    return two.indices[..., 0], ((two.values[..., 1] - two.values[..., 0]) / (2 * between) / z.norm(dim=-1)).min().item()
+
+
+def vq_models():
+    for name, more in (("vq", dict(block_out_channels=(4, 8, 8), layers_per_block=2, num_vq_embeddings=37, vq_embed_dim=5)),
+                       ("vq_lookup", dict(block_out_channels=(4, 8), num_vq_embeddings=19, mid_block_add_attention=False,
+                                          scaling_factor=1.0, lookup_from_codebook=True, force_upcast=True))):
+        levels = len(more["block_out_channels"])
+        m = randomise(VQModel(latent_channels=3, norm_num_groups=2, sample_size=32,
+                              down_block_types=("DownEncoderBlock2D",) * levels,
+                              up_block_types=("UpDecoderBlock2D",) * levels, **more))
+        table = m.quantize.embedding.weight
+        picture, z = normal(2, 3, 22, 17), normal(2, table.shape[1], 5, 3)
+        latents = m.encode(picture).latents
+        codes, clear = nearest(table, torch.cat([latents.flatten(2), z.flatten(2)], 2).unsqueeze(-1))
+        # No rounding decides: of the latents 1e-5 may be wrong.
+        assert clear > 1e-4, (name, clear)
+        quantised, _, (_, _, theirs) = m.quantize(z)
+        of_latents = m.quantize(latents)[2][2]
+        assert torch.equal(theirs, codes[:, latents[0, 0].numel():].flatten())
+        outputs = {"latents": latents, "codes": theirs.reshape(2, 5, 3), "quantised": quantised, "decoded": m.decode(z).sample,
+                   "codes_of_latents": of_latents.reshape(latents[:, 0].shape)}
+        if m.config.lookup_from_codebook:
+            outputs["unquantised"] = m.decode(theirs, force_not_quantize=True, shape=(2, 5, 3, table.shape[1])).sample
+        else:
+            outputs["unquantised"] = m.decode(z, force_not_quantize=True).sample
+        save(name, m.state_dict(), {"picture": picture, "z": z}, outputs, m.to_json_string(), "diffusers VQModel")
+
+
 def layouts():
     """Names alone, diffusers' and the original's, of the real models: no weights, only shapes."""
     with torch.device("meta"):
@@ -245,6 +280,12 @@ def layouts():
     state = vae.state_dict()
     assert len(original_vae(state, 4)) == len(state)
     result["vae"] = {"parameters": sum(v.numel() for v in state.values()), "tensors": len(state)}
+    with torch.device("meta"):
+        vq = VQModel(block_out_channels=(128, 256, 512), layers_per_block=2, latent_channels=3, num_vq_embeddings=8192,
+                     down_block_types=("DownEncoderBlock2D",) * 3, up_block_types=("UpDecoderBlock2D",) * 3)
+    state = vq.state_dict()
+    assert len(original_vae(state, 3)) == len(state)
+    result["vq-f4"] = {"parameters": sum(v.numel() for v in state.values()), "tensors": len(state)}
     for name, width, layers in (("clip-vit-l", 768, 12), ("openclip-vit-h", 1024, 24)):
         with torch.device("meta"):
             m = CLIPTextModel(CLIPTextConfig(hidden_size=width, intermediate_size=4 * width, num_hidden_layers=layers,
@@ -262,6 +303,7 @@ def main():
         texts()
         unets()
         autoencoders()
+        vq_models()
     with open(os.path.join(save.folder, "manifest.json"), "w") as f:
         json.dump({"generator": "tools/golden/models.py", "seed": SEED, "torch": torch.__version__,
                    "diffusers": diffusers.__version__, "transformers": transformers.__version__,

@@ -30,6 +30,7 @@ class CpuKernels final : public Kernels {
   bool all_finite(const Tensor& x) override;
   void row_max(const Tensor& x, Tensor& value, Tensor& place) override;
   void group_mean(const Tensor& x, const Tensor& group, Tensor& y) override;
+  void nearest_rows(const Tensor& x, const Tensor& table, Tensor& place) override;
 
   // norms
   void layer_norm(const Tensor& x, const Tensor& w, const Tensor& b, float eps, Tensor& y) override;

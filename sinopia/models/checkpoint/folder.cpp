@@ -60,7 +60,7 @@ int32_t padding_id(const fs::path& tokenizer, int32_t fallback) {
 std::string pipeline_index(const CheckpointParts& parts, const Variant& variant) {
   Json index{{"_class_name", variant.pipeline}, {"_diffusers_version", kDiffusersVersion}};
   index["unet"] = {"diffusers", "UNet2DConditionModel"};
-  index["vae"] = {"diffusers", "AutoencoderKL"};
+  index["vae"] = {"diffusers", autoencoder_class(parts.vae.config)};
   index["scheduler"] = {"diffusers", parts.schedule.scheduler};
   for (size_t i = 0; i < parts.text_encoders.size(); ++i) {
     const std::string folder = variant.text_encoders[i].folder;
@@ -201,7 +201,7 @@ CheckpointParts load_diffusers_folder(const fs::path& folder, std::string_view v
   parts.family = variant.family;
   parts.variant = variant.name;
   parts.description = variant.title;
-  if (has_component(index, "vae", {"AutoencoderKL"})) {
+  if (has_component(index, "vae", {"AutoencoderKL", "VQModel"})) {
     parts.vae.config = autoencoder_config_from_json(read_config(folder / "vae" / "config.json"));
     parts.vae.tensors = with_current_attention_names(read_component(folder / "vae", variant_name).tensors);
   }

@@ -7,7 +7,7 @@
 #include "sinopia/io/tensor_map.h"
 #include "sinopia/models/clip/clip_text.h"
 #include "sinopia/models/unet/config.h"
-#include "sinopia/models/vae/autoencoder_kl.h"
+#include "sinopia/models/vae/autoencoder.h"
 
 namespace sinopia {
 

@@ -77,7 +77,9 @@ Recognition recognise(const TensorMap& tensors) {
       result.description = error.what();
     }
   } else if (!contents.vae.empty()) {
-    result = {ModelKind::Autoencoder, Family::Unknown, "", "autoencoder (VAE) alone", true};
+    const bool quantises = contents.vae.contains("quantize.embedding.weight");
+    result = {ModelKind::Autoencoder, Family::Unknown, "",
+              quantises ? "autoencoder (VQ) alone" : "autoencoder (VAE) alone", true};
   } else if (!contents.text_encoders.empty()) {
     result = {ModelKind::TextEncoder, Family::Unknown, "", "CLIP text encoder alone", true};
   } else if (is_learned_embedding(tensors)) {

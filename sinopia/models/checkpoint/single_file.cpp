@@ -9,6 +9,7 @@
 #include "sinopia/models/checkpoint/recognise.h"
 #include "sinopia/models/checkpoint/variants.h"
 #include "sinopia/models/clip/keys.h"
+#include "sinopia/models/config_reader.h"
 #include "sinopia/models/unet/keys.h"
 #include "sinopia/models/vae/keys.h"
 #include "sinopia/ops/shape.h"
@@ -91,10 +92,15 @@ UNetPart read_unet(const TensorMap& tensors, UNetConfig config) {
   return part;
 }
 
+/// A configuration with what the tensors do not say; `row` is that of the variant.
+const AutoencoderConfig& known_like(const AutoencoderConfig& config, const char* row) {
+  return autoencoder_config(config.codebook ? "vq-f4" : row);
+}
+
 AutoencoderPart read_autoencoder(const TensorMap& tensors, const char* row) {
   AutoencoderPart part;
   part.config = autoencoder_config_from_tensors(tensors);
-  const AutoencoderConfig& known = autoencoder_config(row);
+  const AutoencoderConfig& known = known_like(part.config, row);
   part.config.sample_size = known.sample_size;
   part.config.scaling_factor = known.scaling_factor;
   part.config.shift_factor = known.shift_factor;
@@ -126,7 +132,8 @@ void read_schedule(const TensorFile& file, CheckpointParts& parts) {
   // LDM's models that measured their latents' deviation in training keep it as a buffer.
   const auto scale = file.tensors.find("scale_factor");
   if (scale != file.tensors.end() && scale->second.numel() == 1 && !parts.vae.tensors.empty()) {
-    parts.vae.config.scaling_factor = to_dtype(scale->second, DType::F32).reshape({1}).values<float>()[0];
+    parts.vae.config.scaling_factor =
+        shortest(to_dtype(scale->second, DType::F32).reshape({1}).values<float>()[0]);
   }
 }
 
@@ -171,8 +178,9 @@ void replace(Tensor& x, DType dtype) {
 }
 
 /// Part of the names of matrices that are small or looked up, and stay as exact as they were.
-constexpr std::string_view kExact[] = {"token_embedding", "position_embedding", "positional_embedding",
-                                       "text_projection", "time_embed",         "label_emb"};
+constexpr std::string_view kExact[] = {"token_embedding",   "position_embedding", "positional_embedding",
+                                       "text_projection",   "time_embed",         "label_emb",
+                                       "quantize.embedding"};
 
 bool is_quantisable(std::string_view name, const Tensor& x, DType dtype) {
   return x.rank() == 2 && x.dim(1) % block_elements(dtype) == 0 &&
@@ -294,6 +302,9 @@ TensorFile join_checkpoint(const CheckpointParts& parts) {
     file.tensors["v_pred"] = Tensor::empty({0});
   }
   if (parts.schedule.zero_terminal_snr) file.tensors["ztsnr"] = Tensor::empty({0});
+  const float scale = static_cast<float>(parts.vae.config.scaling_factor);
+  if (scale != static_cast<float>(known_like(parts.vae.config, variant.vae).scaling_factor))
+    file.tensors["scale_factor"] = Tensor::from(Shape{}, std::vector<float>{scale});
   return file;
 }
 

@@ -31,7 +31,8 @@ UNetConfig unet_config_of(const FileContents& contents);
 CheckpointParts split_checkpoint(const TensorFile& file);
 
 /// The original layout of the family; the reverse of split_checkpoint. Layers of an OpenCLIP encoder that
-/// diffusers leaves out, as nothing reads them, are written as zeros. Throws Unsupported for a family without
+/// diffusers leaves out, as nothing reads them, are written as zeros; a latent scale that is not the family's
+/// is written as LDM's buffer scale_factor. Throws Unsupported for a family without
 /// such a layout.
 TensorFile join_checkpoint(const CheckpointParts& parts);
 

@@ -72,12 +72,17 @@ UNetClassEmbedding class_of(const UNetConfig& c) {
 
 bool fits(const Variant& v, const UNetConfig& c) {
   return v.linear_projection == c.use_linear_projection && v.class_embedding == class_of(c) &&
-         v.first == c.attention.front() && v.last == c.attention.back() && v.in_channels == c.in_channels;
+         v.first == c.attention.front() && v.last == c.attention.back() &&
+         unet_in_channels(v, c.out_channels) == c.in_channels;
 }
 
 }  // namespace
 
 std::span<const Variant> variants() { return rows(); }
+
+int64_t unet_in_channels(const Variant& variant, int64_t latent_channels) {
+  return variant.in_channels / 4 * latent_channels + variant.in_channels % 4;
+}
 
 const Variant& variant_of(const UNetConfig& c) {
   check(c);
@@ -87,9 +92,10 @@ const Variant& variant_of(const UNetConfig& c) {
     return v;
   }
   fail(ErrorKind::Unsupported,
-       "[checkpoint] no known model has such a UNet: {} input channels, {} levels, text width {}, {} "
-       "projections",
-       c.in_channels, c.levels(), c.cross_attention_dim, c.use_linear_projection ? "linear" : "convolution");
+       "[checkpoint] no known model has such a UNet: {} input channels for {} of latents, {} levels, text "
+       "width {}, {} projections",
+       c.in_channels, c.out_channels, c.levels(), c.cross_attention_dim,
+       c.use_linear_projection ? "linear" : "convolution");
 }
 
 const Variant& variant_named(std::string_view name) {

@@ -31,7 +31,7 @@ struct Variant {
   bool linear_projection;
   UNetClassEmbedding class_embedding;  ///< Projection also stands for SDXL's addition
   UNetAttention first, last;           ///< at full and at the lowest resolution
-  int64_t in_channels;
+  int64_t in_channels;                 ///< where latents have 4; of other ones see unet_in_channels
 
   // not told
   bool supported;
@@ -45,6 +45,10 @@ struct Variant {
 };
 
 std::span<const Variant> variants();
+
+/// How many channels the variant's UNet takes if latents have C: all of in_channels / 4 latents, and the
+/// masks or colours that remain.
+int64_t unet_in_channels(const Variant& variant, int64_t latent_channels);
 
 /// The row that a UNet's shape belongs to. Throws Unsupported describing a UNet that no row has, or that its
 /// row says cannot be run.

@@ -49,6 +49,7 @@ NameMap autoencoder_names(const AutoencoderConfig& config) {
   NameMap names;
   names.add("quant_conv", "quant_conv");
   names.add("post_quant_conv", "post_quant_conv");
+  names.add("quantize.embedding", "quantize.embedding");
   const int64_t levels = static_cast<int64_t>(config.channels.size());
   for (const std::string side : {"encoder.", "decoder."}) {
     names.add(side + "conv_in", side + "conv_in");
@@ -126,6 +127,14 @@ AutoencoderConfig autoencoder_config_from_tensors(const TensorMap& tensors) {
   c.in_channels = conv_in.dim(1);
   c.out_channels = need(tensors, "decoder.conv_out.weight").dim(0);
   c.latent_channels = decoder_in.dim(1);
+  if (tensors.contains("quantize.embedding.weight")) {
+    const Tensor& table = need(tensors, "quantize.embedding.weight");
+    SINOPIA_CHECK(table.rank() == 2, Corrupt, "[checkpoint] expected a codebook's table of rows, got {}",
+                  describe(table));
+    c.codebook = CodebookConfig{.entries = table.dim(0), .encoder_channels = decoder_in.dim(1)};
+    c.latent_channels = table.dim(1);
+    c.force_upcast = false;
+  }
   c.use_quant_conv = tensors.contains("quant_conv.weight");
   c.use_post_quant_conv = tensors.contains("post_quant_conv.weight");
   c.mid_block_attention = tensors.contains("encoder.mid.attn_1.norm.weight") ||

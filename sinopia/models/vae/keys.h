@@ -2,7 +2,7 @@
 
 #include "sinopia/io/tensor_map.h"
 #include "sinopia/models/checkpoint/name_map.h"
-#include "sinopia/models/vae/autoencoder_kl.h"
+#include "sinopia/models/vae/autoencoder.h"
 
 namespace sinopia {
 

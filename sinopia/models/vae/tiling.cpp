@@ -86,7 +86,7 @@ Tensor decode_in_tiles(const Decoder& decoder, const Tensor& z, const TilingOpti
 
 }  // namespace
 
-Tensor decode_tiled(const AutoencoderKL& vae, const Tensor& z, const TilingOptions& options) {
+Tensor decode_tiled(const Autoencoder& vae, const Tensor& z, const TilingOptions& options) {
   return decode_in_tiles(vae, z, options);
 }
 
@@ -94,14 +94,13 @@ Tensor decode_tiled(const TinyDecoder& decoder, const Tensor& z, const TilingOpt
   return decode_in_tiles(decoder, z, options);
 }
 
-DiagonalGaussian encode_tiled(const AutoencoderKL& vae, const Tensor& x, const TilingOptions& options) {
-  const int64_t factor = vae.config().factor(), C = vae.config().latent_channels;
+DiagonalGaussian encode_tiled(const Autoencoder& vae, const Tensor& x, const TilingOptions& options) {
+  const int64_t factor = vae.config().factor();
   SINOPIA_CHECK(x.rank() == 4 && x.dim(1) % factor == 0 && x.dim(2) % factor == 0, InvalidArgument,
                 "[tiling] expected a picture with sides that are multiples of {}, got {}", factor,
                 describe(x));
-  const Tensor moments =
-      tiled(x, factor, 1, options, [&](const Tensor& tile) { return vae.encode_moments(tile); });
-  return {narrow(moments, -1, 0, C), clamp(narrow(moments, -1, C, 2 * C), -30.0f, 20.0f)};
+  return vae.latents_of(
+      tiled(x, factor, 1, options, [&](const Tensor& tile) { return vae.encode_moments(tile); }));
 }
 
 }  // namespace sinopia

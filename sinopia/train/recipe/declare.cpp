@@ -63,14 +63,20 @@ void visit_fields(Fields& f, DataRecipe& r) {
 }
 
 void visit_fields(Fields& f, AutoencoderLossConfig& r) {
-  f.field("l1", r.l1, Range::from(0), "Weight of the absolute error, summed over a picture.");
-  f.field("l2", r.l2, Range::from(0), "Weight of the squared error, summed over a picture.");
+  f.field("l1", r.l1, Range::from(0),
+          "Weight of the absolute error, summed over a picture (with a codebook, its mean).");
+  f.field("l2", r.l2, Range::from(0), "Weight of the squared error, likewise.");
   f.field("perceptual", r.perceptual, Range::from(0), "Weight of LPIPS, for each element; needs vgg16.");
   f.field("feature_matching", r.feature_matching, Range::from(0),
           "Weight of the discriminator's features, for each element: where no VGG16 is at hand.");
   f.field("logvar", r.logvar, {-30, 30}, "The error counts 1 / e^logvar.");
   f.field("kl", r.kl, Range::from(0),
           "Weight of the latent's divergence from a standard normal one, summed over it.");
+  f.field("codebook", r.codebook, Range::from(0),
+          "With a codebook, in the place of kl: weight of the distance between latents and entries.");
+  f.field("commitment", r.commitment, Range::from(0),
+          "What counts beside what moves the entries: what moves the latents.");
+  f.field("legacy_commitment", r.legacy_commitment, "The other way round, as in latent diffusion.");
   f.field("adversarial", r.adversarial, Range::from(0),
           "Weight of the discriminator's opinion, times a balance of gradients.");
   f.field("adversarial_from", r.adversarial_from, {0, kMany}, "The step at which it begins.");
@@ -78,7 +84,7 @@ void visit_fields(Fields& f, AutoencoderLossConfig& r) {
 
 void visit_fields(Fields& f, AutoencoderRecipe& r) {
   f.field("start", r.start, "A checkpoint whose autoencoder is trained further; empty: fresh weights.");
-  f.field("config", r.config, "diffusers' config.json of an AutoencoderKL, for fresh weights.");
+  f.field("config", r.config, "diffusers' config.json of an AutoencoderKL or a VQModel, for fresh weights.");
   f.field("vgg16", r.vgg16,
           "torchvision's vgg16 weights (.pth or .safetensors), for the perceptual loss and LPIPS.");
   f.section("loss", r.loss, "What is minimised.");

@@ -17,6 +17,7 @@
 #include "sinopia/ops/elementwise.h"
 #include "sinopia/ops/reduce.h"
 #include "sinopia/train/autoencoder_objective.h"
+#include "sinopia/train/codebook_use.h"
 #include "sinopia/train/data/prefetch.h"
 #include "sinopia/train/trainers/batches.h"
 #include "sinopia/train/trainers/picture_grid.h"
@@ -39,7 +40,7 @@ AutoencoderPart starting_part(const Recipe& recipe) {
   part.config = autoencoder_config_from_json(read_text_file(r.config, kMaxConfigBytes));
   part.config.sample_size = std::max(recipe.data.width, recipe.data.height);
   RandomParameters fresh(recipe.seed);
-  AutoencoderKL(Scope(fresh), part.config);
+  Autoencoder(Scope(fresh), part.config);
   part.tensors = fresh.taken();
   return part;
 }
@@ -68,8 +69,7 @@ class AutoencoderTrainer final : public Trainer {
                   InvalidArgument, "[train] expected pictures of multiples of {} pixels, got {}x{}", factor,
                   recipe.data.width, recipe.data.height);
     TensorMap leaves;
-    autoencoder_.emplace(
-        build_trained<AutoencoderKL>(std::move(part.tensors), config_, "autoencoder", leaves));
+    autoencoder_.emplace(build_trained<Autoencoder>(std::move(part.tensors), config_, "autoencoder", leaves));
     generator_ = std::make_unique<TrainedNetwork>("autoencoder", leaves, recipe.optimizer, recipe.ema);
     if (r.loss.adversarial > 0 || r.loss.feature_matching > 0) {
       RandomParameters fresh(static_cast<uint64_t>(recipe.seed) + 1);
@@ -105,6 +105,8 @@ class AutoencoderTrainer final : public Trainer {
       losses.reconstruction += l.reconstruction * share;
       losses.perceptual += l.perceptual * share;
       losses.kl += l.kl * share;
+      losses.codebook += l.codebook * share;
+      losses.perplexity += l.perplexity * share;
       losses.generator += l.generator * share;
       losses.balance += l.balance * share;
       if (!discriminates) continue;
@@ -128,9 +130,14 @@ class AutoencoderTrainer final : public Trainer {
     ++step_;
     Scalars scalars{{"loss", losses.total},
                     {"reconstruction", losses.reconstruction},
-                    {"kl", losses.kl},
                     {"learning_rate", rate},
                     {"gradient_norm", result.norm}};
+    if (config_.codebook) {
+      scalars.emplace_back("codebook", losses.codebook);
+      scalars.emplace_back("perplexity", losses.perplexity);
+    } else {
+      scalars.emplace_back("kl", losses.kl);
+    }
     if (recipe_.autoencoder.loss.perceptual > 0) scalars.emplace_back("perceptual", losses.perceptual);
     if (discriminates) {
       scalars.emplace_back("generator", losses.generator);
@@ -143,8 +150,10 @@ class AutoencoderTrainer final : public Trainer {
   }
 
   Scalars validate() override {
-    const AutoencoderKL network = result_network();
+    const Autoencoder network = result_network();
     double l1 = 0, psnr = 0, kl = 0, lpips = 0;
+    std::optional<CodebookUse> use;
+    if (config_.codebook) use.emplace(config_.codebook->entries);
     const std::vector<int64_t>& examples = data_.validation();
     for (size_t begin = 0; begin < examples.size(); begin += static_cast<size_t>(recipe_.batch)) {
       const Tensor pictures = validation_pictures(begin, static_cast<size_t>(recipe_.batch));
@@ -157,12 +166,20 @@ class AutoencoderTrainer final : public Trainer {
         constexpr double kRange = 2;
         psnr += 10 * std::log10(kRange * kRange / std::max(value_of(sum(square(error))) / each, 1e-12));
       }
-      kl += value_of(sum(square(latents.mean) + exp(latents.logvar) - latents.logvar - 1.0)) * 0.5;
+      if (use)
+        use->add(network.codebook()->nearest(latents.mean));
+      else
+        kl += value_of(sum(square(latents.mean) + exp(latents.logvar) - latents.logvar - 1.0)) * 0.5;
       if (lpips_) lpips += value_of(sum(lpips_->forward(pictures, got)));
     }
     const auto count = static_cast<double>(examples.size());
-    Scalars scalars{
-        {"validation/loss", l1 / count}, {"validation/psnr", psnr / count}, {"validation/kl", kl / count}};
+    Scalars scalars{{"validation/loss", l1 / count}, {"validation/psnr", psnr / count}};
+    if (use) {
+      scalars.emplace_back("validation/perplexity", use->perplexity());
+      scalars.emplace_back("validation/codes_used", use->share_used());
+    } else {
+      scalars.emplace_back("validation/kl", kl / count);
+    }
     if (lpips_) scalars.emplace_back("validation/lpips", lpips / count);
     return scalars;
   }
@@ -170,7 +187,7 @@ class AutoencoderTrainer final : public Trainer {
   Image samples() override {
     constexpr size_t kShown = 8;
     if (data_.validation().empty()) return {};
-    const AutoencoderKL network = result_network();
+    const Autoencoder network = result_network();
     const Tensor pictures = validation_pictures(0, kShown);
     std::vector<Image> shown = tensor_to_images(pictures);
     const int columns = static_cast<int>(shown.size());
@@ -181,7 +198,7 @@ class AutoencoderTrainer final : public Trainer {
 
   void export_model(const std::filesystem::path& folder) override {
     // Latents of deviation 1 are what a denoiser works on (latent-diffusion, ddpm.py, scale_by_std).
-    const AutoencoderKL network = result_network();
+    const Autoencoder network = result_network();
     const Tensor pictures = make(0).pictures;
     const Tensor latents = network.encode(pictures).sample(noise_for(pictures, Purpose::Posterior, 0));
     const auto count = static_cast<double>(latents.numel());
@@ -229,15 +246,15 @@ class AutoencoderTrainer final : public Trainer {
     return stacked(pictures);
   }
 
-  AutoencoderKL result_network() const {
+  Autoencoder result_network() const {
     CheckpointParameters parameters(generator_->result(), "autoencoder");
-    return AutoencoderKL(Scope(parameters), config_);
+    return Autoencoder(Scope(parameters), config_);
   }
 
   Recipe recipe_;
   TrainingSet data_;
   AutoencoderConfig config_;
-  std::optional<AutoencoderKL> autoencoder_;
+  std::optional<Autoencoder> autoencoder_;
   std::optional<PatchDiscriminator> discriminator_;
   std::optional<Lpips> lpips_;
   std::optional<AutoencoderObjective> objective_;

@@ -62,18 +62,18 @@ Tensor LatentSource::sample(const PictureLatents& batch, int64_t number) {
   std::vector<Tensor> means, logvars;
   for (size_t i = 0; i < batch.each.size(); ++i) {
     const PictureLatents::One& one = batch.each[i];
-    const auto encode = [&]() -> TensorMap {
+    const auto encode = [&] {
       const DiagonalGaussian latent = autoencoder_->encode(one.picture);
       const auto row = static_cast<int64_t>(i);
-      return {{"mean", latent.mean},
-              {"logvar", latent.logvar},
-              {"size", batch.sizes.slice(row, row + 1).reshape({6})}};
+      TensorMap made{{"mean", latent.mean}, {"size", batch.sizes.slice(row, row + 1).reshape({6})}};
+      if (!latent.certain()) made["logvar"] = latent.logvar;
+      return made;
     };
     const TensorMap latent = !one.kept.empty() ? one.kept : cache_ ? cache_->get(one.key, encode) : encode();
     means.push_back(latent.at("mean"));
-    logvars.push_back(latent.at("logvar"));
+    if (const auto logvar = latent.find("logvar"); logvar != latent.end()) logvars.push_back(logvar->second);
   }
-  const DiagonalGaussian latents{concat(means, 0), concat(logvars, 0)};
+  const DiagonalGaussian latents{concat(means, 0), logvars.empty() ? Tensor() : concat(logvars, 0)};
   return autoencoder_->to_diffusion(
       latents.sample(drawn_noise(latents.mean.shape(), seed_, Purpose::Posterior, number)));
 }

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "sinopia/models/checkpoint/parts.h"
-#include "sinopia/models/vae/autoencoder_kl.h"
+#include "sinopia/models/vae/autoencoder.h"
 #include "sinopia/train/data/tensor_cache.h"
 #include "sinopia/train/trainers/training_set.h"
 
@@ -39,14 +39,14 @@ class LatentSource {
   Tensor validation(size_t begin, size_t end);
   Tensor validation_sizes(size_t begin, size_t end);
 
-  const AutoencoderKL& autoencoder() const { return *autoencoder_; }
+  const Autoencoder& autoencoder() const { return *autoencoder_; }
 
  private:
   void encode_validation(size_t end);
 
   const TrainingSet& data_;
   uint64_t seed_;
-  std::optional<AutoencoderKL> autoencoder_;
+  std::optional<Autoencoder> autoencoder_;
   std::optional<TensorCache> cache_;
   std::vector<Tensor> validation_, validation_sizes_;  // [h,w,C], [6]
 };

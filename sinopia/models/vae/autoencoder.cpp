@@ -1,4 +1,4 @@
-#include "sinopia/models/vae/autoencoder_kl.h"
+#include "sinopia/models/vae/autoencoder.h"
 
 #include "sinopia/ops/elementwise.h"
 #include "sinopia/ops/shape.h"
@@ -28,14 +28,33 @@ const AutoencoderConfig& checked(const AutoencoderConfig& c) {
       c.layers_per_block > 0 && c.latent_channels > 0 && c.scaling_factor != 0, InvalidArgument,
       "[vae] expected layers_per_block, latent_channels and scaling_factor above 0, got {}, {} and {}",
       c.layers_per_block, c.latent_channels, c.scaling_factor);
+  if (c.codebook) {
+    SINOPIA_CHECK(c.codebook->entries > 0 && c.codebook->encoder_channels > 0, InvalidArgument,
+                  "[vae] expected a codebook's entries and the encoder's channels above 0, got {} and {}",
+                  c.codebook->entries, c.codebook->encoder_channels);
+    SINOPIA_CHECK(c.use_quant_conv && c.use_post_quant_conv && c.shift_factor == 0, InvalidArgument,
+                  "[vae] a codebook goes with both quant convolutions and no shift_factor");
+  }
   return c;
+}
+
+/// What the convolutions around the bottleneck take and give.
+struct Channels {
+  int64_t encoded, moments, decoded;
+};
+Channels channels_of(const AutoencoderConfig& c) {
+  const int64_t C = c.latent_channels;
+  if (c.codebook) return {c.codebook->encoder_channels, C, c.codebook->encoder_channels};
+  return {2 * C, 2 * C, C};
 }
 
 }  // namespace
 
-Tensor DiagonalGaussian::sample(const Tensor& noise) const { return mean + exp(logvar * 0.5) * noise; }
+Tensor DiagonalGaussian::sample(const Tensor& noise) const {
+  return certain() ? mean : mean + exp(logvar * 0.5) * noise;
+}
 
-AutoencoderKL::Middle::Middle(const Scope& scope, const AutoencoderConfig& config)
+Autoencoder::Middle::Middle(const Scope& scope, const AutoencoderConfig& config)
     : first(res_block(scope / "resnets" / 0, config.channels.back(), config.channels.back(), config)),
       second(res_block(scope / "resnets" / 1, config.channels.back(), config.channels.back(), config)) {
   if (config.mid_block_attention) {
@@ -44,17 +63,17 @@ AutoencoderKL::Middle::Middle(const Scope& scope, const AutoencoderConfig& confi
   }
 }
 
-Tensor AutoencoderKL::Middle::operator()(const Tensor& x) const {
+Tensor Autoencoder::Middle::operator()(const Tensor& x) const {
   Tensor h = first(x);
   if (attention) h = (*attention)(h);
   return second(h);
 }
 
-AutoencoderKL::Encoder::Encoder(const Scope& scope, const AutoencoderConfig& config)
+Autoencoder::Encoder::Encoder(const Scope& scope, const AutoencoderConfig& config)
     : conv_in(scope / "conv_in", config.in_channels, config.channels[0], 3),
       middle(scope / "mid_block", config),
       norm_out(group_norm(scope / "conv_norm_out", config.channels.back(), config)),
-      conv_out(scope / "conv_out", config.channels.back(), 2 * config.latent_channels, 3) {
+      conv_out(scope / "conv_out", config.channels.back(), channels_of(config).encoded, 3) {
   int64_t in = config.channels[0];
   for (size_t i = 0; i < config.channels.size(); ++i) {
     const Scope here = scope / "down_blocks" / static_cast<int64_t>(i);
@@ -69,7 +88,7 @@ AutoencoderKL::Encoder::Encoder(const Scope& scope, const AutoencoderConfig& con
   }
 }
 
-Tensor AutoencoderKL::Encoder::operator()(Tensor x) const {
+Tensor Autoencoder::Encoder::operator()(Tensor x) const {
   x = conv_in(x);
   for (const Level& level : levels) {
     for (const ResBlock& block : level.blocks) x = block(x);
@@ -78,8 +97,8 @@ Tensor AutoencoderKL::Encoder::operator()(Tensor x) const {
   return conv_out(norm_out(middle(x), Activation::Silu));
 }
 
-AutoencoderKL::Decoder::Decoder(const Scope& scope, const AutoencoderConfig& config)
-    : conv_in(scope / "conv_in", config.latent_channels, config.channels.back(), 3),
+Autoencoder::Decoder::Decoder(const Scope& scope, const AutoencoderConfig& config)
+    : conv_in(scope / "conv_in", channels_of(config).decoded, config.channels.back(), 3),
       middle(scope / "mid_block", config),
       norm_out(group_norm(scope / "conv_norm_out", config.channels[0], config)),
       conv_out(scope / "conv_out", config.channels[0], config.out_channels, 3) {
@@ -96,7 +115,7 @@ AutoencoderKL::Decoder::Decoder(const Scope& scope, const AutoencoderConfig& con
   }
 }
 
-Tensor AutoencoderKL::Decoder::features(Tensor z) const {
+Tensor Autoencoder::Decoder::features(Tensor z) const {
   z = middle(conv_in(z));
   for (const Level& level : levels) {
     for (const ResBlock& block : level.blocks) z = block(z);
@@ -105,14 +124,17 @@ Tensor AutoencoderKL::Decoder::features(Tensor z) const {
   return norm_out(z, Activation::Silu);
 }
 
-AutoencoderKL::AutoencoderKL(const Scope& scope, const AutoencoderConfig& config)
+Autoencoder::Autoencoder(const Scope& scope, const AutoencoderConfig& config)
     : config_(checked(config)), encoder_(scope / "encoder", config), decoder_(scope / "decoder", config) {
-  const int64_t C = config.latent_channels;
-  if (config.use_quant_conv) quant_conv_.emplace(scope / "quant_conv", 2 * C, 2 * C);
-  if (config.use_post_quant_conv) post_quant_conv_.emplace(scope / "post_quant_conv", C, C);
+  const Channels channels = channels_of(config);
+  if (config.use_quant_conv) quant_conv_.emplace(scope / "quant_conv", channels.encoded, channels.moments);
+  if (config.use_post_quant_conv)
+    post_quant_conv_.emplace(scope / "post_quant_conv", config.latent_channels, channels.decoded);
+  if (config.codebook)
+    codebook_.emplace(scope / "quantize", config.codebook->entries, config.latent_channels);
 }
 
-Tensor AutoencoderKL::encode_moments(const Tensor& x) const {
+Tensor Autoencoder::encode_moments(const Tensor& x) const {
   SINOPIA_CHECK(x.rank() == 4 && x.dim(3) == config_.in_channels, InvalidArgument,
                 "[vae] expected a picture [N,H,W,{}], got {}", config_.in_channels, describe(x));
   SINOPIA_CHECK(x.dim(1) >= config_.factor() && x.dim(2) >= config_.factor(), InvalidArgument,
@@ -121,27 +143,37 @@ Tensor AutoencoderKL::encode_moments(const Tensor& x) const {
   return quant_conv_ ? (*quant_conv_)(h) : h;
 }
 
-DiagonalGaussian AutoencoderKL::encode(const Tensor& x) const {
-  const Tensor moments = encode_moments(x);
+DiagonalGaussian Autoencoder::encode(const Tensor& x) const { return latents_of(encode_moments(x)); }
+
+DiagonalGaussian Autoencoder::latents_of(const Tensor& moments) const {
+  if (codebook_) return {moments, {}};
   const int64_t C = config_.latent_channels;
   return {narrow(moments, -1, 0, C), clamp(narrow(moments, -1, C, 2 * C), -30.0f, 20.0f)};
 }
 
-Tensor AutoencoderKL::decode(const Tensor& z) const { return to_picture(decode_features(z)); }
-
-Tensor AutoencoderKL::to_picture(const Tensor& features) const { return decoder_.conv_out(features); }
-
-Tensor AutoencoderKL::decode_features(const Tensor& z) const {
-  SINOPIA_CHECK(z.rank() == 4 && z.dim(3) == config_.latent_channels, InvalidArgument,
-                "[vae] expected latents [N,h,w,{}], got {}", config_.latent_channels, describe(z));
-  return decoder_.features(post_quant_conv_ ? (*post_quant_conv_)(z) : z);
+Tensor Autoencoder::decode(const Tensor& z, const DecodeOptions& options) const {
+  return to_picture(decode_features(z, options));
 }
 
-Tensor AutoencoderKL::to_diffusion(const Tensor& z) const {
+Tensor Autoencoder::decode_codes(const Tensor& codes) const {
+  SINOPIA_CHECK(codebook_, InvalidArgument, "[vae] expected an autoencoder with a codebook to decode codes");
+  return decode(codebook_->entries(codes), {.quantise = false});
+}
+
+Tensor Autoencoder::to_picture(const Tensor& features) const { return decoder_.conv_out(features); }
+
+Tensor Autoencoder::decode_features(const Tensor& z, const DecodeOptions& options) const {
+  SINOPIA_CHECK(z.rank() == 4 && z.dim(3) == config_.latent_channels, InvalidArgument,
+                "[vae] expected latents [N,h,w,{}], got {}", config_.latent_channels, describe(z));
+  const Tensor latents = codebook_ && options.quantise ? codebook_->quantise(z) : z;
+  return decoder_.features(post_quant_conv_ ? (*post_quant_conv_)(latents) : latents);
+}
+
+Tensor Autoencoder::to_diffusion(const Tensor& z) const {
   return (config_.shift_factor == 0 ? z : z - config_.shift_factor) * config_.scaling_factor;
 }
 
-Tensor AutoencoderKL::from_diffusion(const Tensor& z) const {
+Tensor Autoencoder::from_diffusion(const Tensor& z) const {
   const Tensor scaled = z / config_.scaling_factor;
   return config_.shift_factor == 0 ? scaled : scaled + config_.shift_factor;
 }

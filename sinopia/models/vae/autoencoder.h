@@ -7,14 +7,26 @@
 
 #include "sinopia/models/blocks/res_block.h"
 #include "sinopia/models/blocks/self_attention.h"
+#include "sinopia/models/vae/codebook.h"
 
 namespace sinopia {
+
+/// Latents that are decoded as entries of a codebook: what diffusers' VQModel has of its own.
+struct CodebookConfig {
+  int64_t entries = 256;  ///< num_vq_embeddings
+  /// That the encoder gives and the decoder takes, on the far sides of the quant convolutions. diffusers
+  /// calls these latent_channels, and those of entries and so of latents vq_embed_dim.
+  int64_t encoder_channels = 3;
+  bool lookup_from_codebook = false;  ///< kept for writing; Autoencoder::decode_codes takes codes in any case
+
+  friend bool operator==(const CodebookConfig&, const CodebookConfig&) = default;
+};
 
 /// The first stage of latent diffusion; fields as in diffusers' AutoencoderKL.
 struct AutoencoderConfig {
   int64_t sample_size = 512;  ///< pixels of the pictures it was trained on
   int64_t in_channels = 3, out_channels = 3;
-  int64_t latent_channels = 4;
+  int64_t latent_channels = 4;                           ///< of what is diffused
   std::vector<int64_t> channels = {128, 256, 512, 512};  ///< one entry a level, full resolution first
   int64_t layers_per_block = 2;
   int64_t norm_num_groups = 32;
@@ -22,7 +34,8 @@ struct AutoencoderConfig {
   double shift_factor = 0;
   bool use_quant_conv = true, use_post_quant_conv = true;
   bool mid_block_attention = true;
-  bool force_upcast = true;  ///< kept for writing; sums are f32 in any case
+  bool force_upcast = true;                     ///< kept for writing; sums are f32 in any case
+  std::optional<CodebookConfig> codebook = {};  ///< absent: latents have a distribution (AutoencoderKL)
 
   /// Pixels a latent cell stands for, along each side.
   int64_t factor() const { return int64_t{1} << (channels.size() - 1); }
@@ -30,41 +43,57 @@ struct AutoencoderConfig {
   friend bool operator==(const AutoencoderConfig&, const AutoencoderConfig&) = default;
 };
 
-/// A configuration by name: "sd", "sdxl", "x4-upscaler", "sd3". Throws NotFound naming the known ones.
+/// A configuration by name: "sd", "sdxl", "x4-upscaler", "sd3", "vq-f4". Throws NotFound naming the known
+/// ones.
 const AutoencoderConfig& autoencoder_config(std::string_view name);
 std::vector<std::string_view> autoencoder_config_names();
+/// The name of diffusers' class for it: "AutoencoderKL" or "VQModel".
+std::string autoencoder_class(const AutoencoderConfig& config);
 
 /// From and to diffusers' config.json text. Throws Corrupt for broken JSON, Unsupported naming a field whose
 /// value the model does not have.
 AutoencoderConfig autoencoder_config_from_json(std::string_view text);
 std::string autoencoder_config_to_json(const AutoencoderConfig& config);
 
-/// What the encoder says about a latent: independent normal elements.
+/// What the encoder says about a latent: independent normal elements, or just which they are.
 struct DiagonalGaussian {
   Tensor mean;    ///< [N,h,w,C]
-  Tensor logvar;  ///< limited to [-30,20]
+  Tensor logvar;  ///< limited to [-30,20]; absent where the mean is all there is
 
-  /// mean + exp(logvar / 2) * noise; noise N(0,1), shaped as the mean.
+  bool certain() const { return !logvar.defined(); }
+  /// mean + exp(logvar / 2) * noise; noise N(0,1), shaped as the mean, not looked at if certain().
   Tensor sample(const Tensor& noise) const;
 };
 
-/// Encoder and decoder of Rombach et al. 2022, 3.1. Parameters have diffusers' names. Reference: diffusers
-/// models/autoencoders/autoencoder_kl.py and vae.py.
-class AutoencoderKL {
- public:
-  AutoencoderKL(const Scope& scope, const AutoencoderConfig& config);
+struct DecodeOptions {
+  /// Whether the nearest entries of a codebook take the latents' places; no is what diffusers calls
+  /// force_not_quantize.
+  bool quantise = true;
+};
 
-  /// x [N,H,W,in_channels] in [-1,1] -> latents [N,H/f,W/f,C] as they are, not scaled for diffusion.
-  /// Throws InvalidArgument for a picture smaller than one latent cell.
+/// Encoder and decoder of Rombach et al. 2022, 3.1, around either bottleneck. Parameters have diffusers'
+/// names. Reference: diffusers models/autoencoders/autoencoder_kl.py, vq_model.py and vae.py.
+class Autoencoder {
+ public:
+  Autoencoder(const Scope& scope, const AutoencoderConfig& config);
+
+  /// x [N,H,W,in_channels] in [-1,1] -> latents [N,H/f,W/f,C] as they are, not scaled for diffusion; with a
+  /// codebook certain, and not yet quantised. Throws InvalidArgument for a picture smaller than one latent
+  /// cell.
   DiagonalGaussian encode(const Tensor& x) const;
-  /// The same before the split: mean and unlimited logvar along the channels [N,H/f,W/f,2C].
+  /// encode() in two parts: mean and unlimited logvar along the channels [N,H/f,W/f,2C], or latents alone.
   Tensor encode_moments(const Tensor& x) const;
+  DiagonalGaussian latents_of(const Tensor& moments) const;
   /// z [N,h,w,C] -> [N,h*f,w*f,out_channels], about [-1,1], not limited.
-  Tensor decode(const Tensor& z) const;
+  Tensor decode(const Tensor& z, const DecodeOptions& options = {}) const;
+  /// codes i32 [N,h,w] of the codebook -> as decode. Throws InvalidArgument without one.
+  Tensor decode_codes(const Tensor& codes) const;
   /// decode() in two parts, of which the second is the last convolution, 3x3 of stride 1: training looks at
   /// what lies between them.
-  Tensor decode_features(const Tensor& z) const;
+  Tensor decode_features(const Tensor& z, const DecodeOptions& options = {}) const;
   Tensor to_picture(const Tensor& features) const;
+  /// Null where latents have a distribution.
+  const Codebook* codebook() const { return codebook_ ? &*codebook_ : nullptr; }
 
   /// From the encoder's latents to those that diffusion works on: (z - shift) * scale; and back.
   Tensor to_diffusion(const Tensor& z) const;
@@ -109,6 +138,7 @@ class AutoencoderKL {
   Encoder encoder_;
   Decoder decoder_;
   std::optional<Linear> quant_conv_, post_quant_conv_;
+  std::optional<Codebook> codebook_;
 };
 
 }  // namespace sinopia
