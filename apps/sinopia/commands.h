@@ -17,6 +17,7 @@ void add_inspect(CLI::App& app, Action& action);
 void add_convert(CLI::App& app, Action& action);
 void add_init(CLI::App& app, Action& action);
 void add_train(CLI::App& app, Action& action, std::stop_token stop);
+void add_evaluate(CLI::App& app, Action& action, std::stop_token stop);
 void add_samplers(CLI::App& app, Action& action);
 
 }  // namespace sinopia::cli

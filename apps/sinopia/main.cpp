@@ -50,6 +50,7 @@ int run(int argc, char** argv) {
   add_convert(app, action);
   add_init(app, action);
   add_train(app, action, interrupt.token());
+  add_evaluate(app, action, interrupt.token());
   add_samplers(app, action);
   if (argc > 1 && argv[1][0] != '-') check_command(app, argv[1]);
   try {
