@@ -26,8 +26,8 @@ double share(int right, int total) { return total == 0 ? 0 : static_cast<double>
 }  // namespace
 
 Interval wilson_interval(int right, int total) {
-  SINOPIA_CHECK(right >= 0 && right <= total, InvalidArgument, "[wilson_interval] expected 0 to {} right, got {}", total,
-                right);
+  SINOPIA_CHECK(right >= 0 && right <= total, InvalidArgument,
+                "[wilson_interval] expected 0 to {} right, got {}", total, right);
   if (total == 0) return {};
   constexpr double z = 1.959963984540054;
   const double p = share(right, total), n = total;
@@ -50,8 +50,10 @@ nlohmann::json to_json(const AdherenceScores& scores) {
   nlohmann::json result = {{"total", scores.total}};
   for (const auto& [name, right] : named(scores)) {
     const Interval interval = wilson_interval(right, scores.total);
-    result[name] = {
-        {"right", right}, {"share", share(right, scores.total)}, {"low", interval.low}, {"high", interval.high}};
+    result[name] = {{"right", right},
+                    {"share", share(right, scores.total)},
+                    {"low", interval.low},
+                    {"high", interval.high}};
   }
   return result;
 }

@@ -12,8 +12,8 @@ struct Interval {
   double low = 0, high = 1;
 };
 
-/// Wilson's score interval at 95% for a share of `right` among `total`; 0..1 without any. Throws InvalidArgument
-/// unless 0 <= right <= total.
+/// Wilson's score interval at 95% for a share of `right` among `total`; 0..1 without any. Throws
+/// InvalidArgument unless 0 <= right <= total.
 Interval wilson_interval(int right, int total);
 
 /// How many pictures show what they ought to.

@@ -45,7 +45,8 @@ Image noisy(Image picture, size_t seed) {
 
 Image tinted(Image picture) {
   constexpr double kFactors[] = {1.06, 1, 0.92};
-  for (size_t i = 0; i < picture.pixels.size(); ++i) picture.pixels[i] = to_byte(picture.pixels[i] * kFactors[i % 3]);
+  for (size_t i = 0; i < picture.pixels.size(); ++i)
+    picture.pixels[i] = to_byte(picture.pixels[i] * kFactors[i % 3]);
   return picture;
 }
 

@@ -25,7 +25,8 @@ float shape_distance(const ObjectLook& a, const ObjectLook& b, bool mirrored) {
   return apart / (both + 1e-6F);
 }
 
-// Over the cells that both cover: the plain difference, or with hue left out and luminance taken from its own mean.
+// Over the cells that both cover: the plain difference, or with hue left out and luminance taken from its own
+// mean.
 float colour_distance(const ObjectLook& a, const ObjectLook& b, bool mirrored) {
   float weight = 0, plain = 0, sum = 0, squares = 0;
   for (size_t i = 0; i < kCells; ++i) {
@@ -49,7 +50,8 @@ float colour_distance(const ObjectLook& a, const ObjectLook& b, bool mirrored) {
 }  // namespace
 
 ObjectLook look_at(const Segmentation& picture, const Segment& segment) {
-  ObjectLook look{std::vector<float>(kCells), std::vector<float>(3 * kCells), std::vector<float>(colour_words().size())};
+  ObjectLook look{std::vector<float>(kCells), std::vector<float>(3 * kCells),
+                  std::vector<float>(colour_words().size())};
   const double width = segment.box.right - segment.box.left, height = segment.box.bottom - segment.box.top;
   const double scale = static_cast<double>(kSide) / std::max(width, height);
   const double left = segment.box.left - (std::max(width, height) - width) / 2;
@@ -57,11 +59,16 @@ ObjectLook look_at(const Segmentation& picture, const Segment& segment) {
   for (const int position : segment.positions) {
     const OkLab& pixel = picture.pixels[static_cast<size_t>(position)];
     look.shares[nearest_colour_word(pixel)] += 1 / static_cast<float>(segment.area);
-    const double x0 = (position % picture.width - left) * scale, y0 = (position / picture.width - top) * scale;
-    for (size_t v = static_cast<size_t>(std::max(0.0, y0)); v < kSide && static_cast<double>(v) < y0 + scale; ++v) {
-      const double tall = std::min(y0 + scale, static_cast<double>(v) + 1) - std::max(y0, static_cast<double>(v));
-      for (size_t u = static_cast<size_t>(std::max(0.0, x0)); u < kSide && static_cast<double>(u) < x0 + scale; ++u) {
-        const double wide = std::min(x0 + scale, static_cast<double>(u) + 1) - std::max(x0, static_cast<double>(u));
+    const double x0 = (position % picture.width - left) * scale,
+                 y0 = (position / picture.width - top) * scale;
+    for (size_t v = static_cast<size_t>(std::max(0.0, y0)); v < kSide && static_cast<double>(v) < y0 + scale;
+         ++v) {
+      const double tall =
+          std::min(y0 + scale, static_cast<double>(v) + 1) - std::max(y0, static_cast<double>(v));
+      for (size_t u = static_cast<size_t>(std::max(0.0, x0));
+           u < kSide && static_cast<double>(u) < x0 + scale; ++u) {
+        const double wide =
+            std::min(x0 + scale, static_cast<double>(u) + 1) - std::max(x0, static_cast<double>(u));
         const auto part = static_cast<float>(std::max(0.0, wide * tall));
         const size_t cell = v * kSide + u;
         look.coverage[cell] += part;
@@ -89,11 +96,13 @@ void ObjectLibrary::add(const Scene& scene, const Image& picture) {
       const ObjectLook look = look_at(seen, whole);
       if (!object.colour.empty()) {
         const auto words = colour_words();
-        const auto word = static_cast<size_t>(std::find(words.begin(), words.end(), object.colour) - words.begin());
+        const auto word =
+            static_cast<size_t>(std::find(words.begin(), words.end(), object.colour) - words.begin());
         const auto [entry, fresh] = shares_.try_emplace({object.name, object.colour}, look.shares[word]);
         if (!fresh) entry->second = std::min(entry->second, look.shares[word]);
       }
-      // A scene's colours may hide parts of an object, so the same picture on another background is another look.
+      // A scene's colours may hide parts of an object, so the same picture on another background is another
+      // look.
       if (++kept_[object.name + "/" + picture_key + "/" + object.colour] > kLooksKept) continue;
       ++nouns_[object.name];
       looks_.push_back({object.name, look});
@@ -114,12 +123,14 @@ std::vector<RankedNoun> ObjectLibrary::rank(const ObjectLook& look) const {
     }
   }
   const size_t kept = std::min(kShortlist, candidates.size());
-  std::partial_sort(candidates.begin(), candidates.begin() + static_cast<std::ptrdiff_t>(kept), candidates.end(),
+  std::partial_sort(candidates.begin(), candidates.begin() + static_cast<std::ptrdiff_t>(kept),
+                    candidates.end(),
                     [](const Candidate& a, const Candidate& b) { return a.shape < b.shape; });
   std::map<std::string, float> best;
   for (size_t i = 0; i < kept; ++i) {
     const Known& known = looks_[candidates[i].index];
-    const float distance = candidates[i].shape + 3 * colour_distance(look, known.look, candidates[i].mirrored);
+    const float distance =
+        candidates[i].shape + 3 * colour_distance(look, known.look, candidates[i].mirrored);
     const auto [entry, fresh] = best.try_emplace(known.noun, distance);
     if (!fresh) entry->second = std::min(entry->second, distance);
   }
@@ -138,8 +149,8 @@ float ObjectLibrary::least_colour_share(const std::string& noun, const std::stri
 ObjectLibrary load_object_library(const std::filesystem::path& sets, const std::string& split) {
   ObjectLibrary library;
   for (const SceneFile& file : list_scenes(sets, split)) library.add(file.scene, read_image(file.picture));
-  SINOPIA_CHECK(library.looks() > 0, InvalidArgument, "[load_object_library] no scene of split '{}' in {}", split,
-                sets.string());
+  SINOPIA_CHECK(library.looks() > 0, InvalidArgument, "[load_object_library] no scene of split '{}' in {}",
+                split, sets.string());
   return library;
 }
 

@@ -10,7 +10,8 @@
 
 namespace sinopia {
 
-/// A picture of one object, fitted into a square grid: how much of a cell it covers, and its mean OKLab there.
+/// A picture of one object, fitted into a square grid: how much of a cell it covers, and its mean OKLab
+/// there.
 struct ObjectLook {
   static constexpr size_t kSide = 24;
   static constexpr size_t kCells = kSide * kSide;
@@ -29,12 +30,12 @@ struct RankedNoun {
 /// The known pictures of each noun, taken from the boxes of composed scenes.
 class ObjectLibrary {
  public:
-  /// Adds the objects of a scene whose boxes are known. At most two looks of a picture in one colour are kept.
-  /// Throws InvalidArgument where the scene has no boxes.
+  /// Adds the objects of a scene whose boxes are known. At most two looks of a picture in one colour are
+  /// kept. Throws InvalidArgument where the scene has no boxes.
   void add(const Scene& scene, const Image& picture);
 
-  /// The nearest look of every noun, the best first. Luminance is compared apart from hue, so that a recoloured object
-  /// is still known; mirrored looks count as well.
+  /// The nearest look of every noun, the best first. Luminance is compared apart from hue, so that a
+  /// recoloured object is still known; mirrored looks count as well.
   std::vector<RankedNoun> rank(const ObjectLook& look) const;
 
   /// The least share of a colour's pixels that makes a noun be called by it.
@@ -54,8 +55,8 @@ class ObjectLibrary {
   std::map<std::pair<std::string, std::string>, float> shares_;
 };
 
-/// From the scenes of `split` in a built folder of tools/datasets (metadata.jsonl and pictures). Throws NotFound where
-/// there is no such file and InvalidArgument where no scene of the split is in it.
+/// From the scenes of `split` in a built folder of tools/datasets (metadata.jsonl and pictures). Throws
+/// NotFound where there is no such file and InvalidArgument where no scene of the split is in it.
 ObjectLibrary load_object_library(const std::filesystem::path& sets, const std::string& split = "train");
 
 }  // namespace sinopia

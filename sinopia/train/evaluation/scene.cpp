@@ -39,7 +39,8 @@ SceneObject parse_object(const json& value) {
   }
   object.natural = value.at("natural").get<bool>();
   object.count = value.at("count").get<int>();
-  SINOPIA_CHECK(object.count > 0, InvalidArgument, "[scene] expected a count of at least 1, got {}", object.count);
+  SINOPIA_CHECK(object.count > 0, InvalidArgument, "[scene] expected a count of at least 1, got {}",
+                object.count);
   if (value.contains("boxes")) {
     for (const auto& box : value.at("boxes").get<std::vector<std::array<int, 4>>>()) {
       object.boxes.push_back({box[0], box[1], box[2], box[3]});
@@ -74,9 +75,11 @@ Scene parse_scene(const json& value) try {
   const auto size = static_cast<int>(scene.objects.size());
   for (const auto& entry : value.at("relations")) {
     check_fields(entry, {"subject", "relation", "object"});
-    const SceneRelation relation{entry.at("subject").get<int>(), parse_relation(entry.at("relation").get<std::string>()),
+    const SceneRelation relation{entry.at("subject").get<int>(),
+                                 parse_relation(entry.at("relation").get<std::string>()),
                                  entry.at("object").get<int>()};
-    SINOPIA_CHECK(std::min(relation.subject, relation.object) >= 0 && std::max(relation.subject, relation.object) < size,
+    SINOPIA_CHECK(std::min(relation.subject, relation.object) >= 0 &&
+                      std::max(relation.subject, relation.object) < size,
                   InvalidArgument, "[scene] a relation names an object outside 0..{}", size - 1);
     scene.relations.push_back(relation);
   }

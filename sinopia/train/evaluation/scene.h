@@ -38,8 +38,8 @@ struct Scene {
   std::vector<SceneRelation> relations;
 };
 
-/// Throws InvalidArgument for a missing or unknown field, an unknown colour or relation, a count below one, a relation
-/// to an object that is not there, or as many boxes or pictures as do not fit the count.
+/// Throws InvalidArgument for a missing or unknown field, an unknown colour or relation, a count below one, a
+/// relation to an object that is not there, or as many boxes or pictures as do not fit the count.
 Scene parse_scene(const nlohmann::json& value);
 
 }  // namespace sinopia

@@ -61,8 +61,9 @@ bool join_best(std::vector<Part>& parts, const Segmentation& seen, const ObjectL
 bool may_be(const FoundObject& found, const std::string& noun) {
   if (found.nouns.empty() || found.nouns.front().distance > kUnknown) return false;
   const float limit = found.nouns.front().distance * kTieRatio + kTieSlack;
-  return std::any_of(found.nouns.begin(), found.nouns.end(),
-                     [&](const RankedNoun& ranked) { return ranked.noun == noun && ranked.distance <= limit; });
+  return std::any_of(found.nouns.begin(), found.nouns.end(), [&](const RankedNoun& ranked) {
+    return ranked.noun == noun && ranked.distance <= limit;
+  });
 }
 
 bool holds(const SceneRelation& relation, const std::vector<std::vector<const FoundObject*>>& groups) {
@@ -107,7 +108,8 @@ Verdict judge(const FoundScene& found, const Scene& expected, const ObjectLibrar
     for (size_t i = 0; i < groups.size(); ++i) {
       if (!may_be(object, expected.objects[i].name)) continue;
       for (const RankedNoun& ranked : object.nouns) {
-        if (ranked.noun != expected.objects[i].name || (best < groups.size() && ranked.distance >= distance)) continue;
+        if (ranked.noun != expected.objects[i].name || (best < groups.size() && ranked.distance >= distance))
+          continue;
         best = i;
         distance = ranked.distance;
       }
@@ -118,7 +120,8 @@ Verdict judge(const FoundScene& found, const Scene& expected, const ObjectLibrar
       groups[best].push_back(&object);
     }
   }
-  verdict.objects = !strangers && std::none_of(groups.begin(), groups.end(), [](const auto& g) { return g.empty(); });
+  verdict.objects =
+      !strangers && std::none_of(groups.begin(), groups.end(), [](const auto& g) { return g.empty(); });
   verdict.counts = verdict.objects;
   verdict.colours = verdict.objects;
   const auto words = colour_words();
@@ -126,13 +129,16 @@ Verdict judge(const FoundScene& found, const Scene& expected, const ObjectLibrar
     const SceneObject& object = expected.objects[i];
     verdict.counts = verdict.counts && groups[i].size() == static_cast<size_t>(object.count);
     if (object.colour.empty()) continue;
-    const auto word = static_cast<size_t>(std::find(words.begin(), words.end(), object.colour) - words.begin());
+    const auto word =
+        static_cast<size_t>(std::find(words.begin(), words.end(), object.colour) - words.begin());
     for (const FoundObject* one : groups[i]) {
-      verdict.colours = verdict.colours && one->shares[word] >= library.least_colour_share(object.name, object.colour);
+      verdict.colours =
+          verdict.colours && one->shares[word] >= library.least_colour_share(object.name, object.colour);
     }
   }
-  verdict.positions = verdict.objects && std::all_of(expected.relations.begin(), expected.relations.end(),
-                                                     [&](const SceneRelation& r) { return holds(r, groups); });
+  verdict.positions =
+      verdict.objects && std::all_of(expected.relations.begin(), expected.relations.end(),
+                                     [&](const SceneRelation& r) { return holds(r, groups); });
   return verdict;
 }
 

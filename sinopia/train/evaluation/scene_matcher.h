@@ -19,11 +19,12 @@ struct FoundScene {
   std::vector<FoundObject> objects;
 };
 
-/// Which objects a picture shows. Parts are joined where together they look more like a known object than apart.
+/// Which objects a picture shows. Parts are joined where together they look more like a known object than
+/// apart.
 FoundScene find_objects(const Image& picture, const ObjectLibrary& library);
 
-/// What is right about a picture. Positions need the objects; they are right where a scene asks for none and the
-/// objects are right. An extra or unknown thing makes objects and counts wrong.
+/// What is right about a picture. Positions need the objects; they are right where a scene asks for none and
+/// the objects are right. An extra or unknown thing makes objects and counts wrong.
 struct Verdict {
   bool objects = false, counts = false, colours = false, positions = false, background = false;
   bool all() const { return objects && counts && colours && positions && background; }

@@ -22,7 +22,8 @@ std::vector<size_t> border_of(int width, int height) {
   std::vector<size_t> border;
   for (int y = 0; y < height; ++y) {
     for (int x = 0; x < width; ++x) {
-      if (std::min({x, y, width - 1 - x, height - 1 - y}) < 2) border.push_back(static_cast<size_t>(y * width + x));
+      if (std::min({x, y, width - 1 - x, height - 1 - y}) < 2)
+        border.push_back(static_cast<size_t>(y * width + x));
     }
   }
   return border;
@@ -92,8 +93,8 @@ Segmentation segment_picture(const Image& picture) {
 
 Segment joined(const Segment& a, const Segment& b) {
   Segment both = a;
-  both.box = {std::min(a.box.left, b.box.left), std::min(a.box.top, b.box.top), std::max(a.box.right, b.box.right),
-              std::max(a.box.bottom, b.box.bottom)};
+  both.box = {std::min(a.box.left, b.box.left), std::min(a.box.top, b.box.top),
+              std::max(a.box.right, b.box.right), std::max(a.box.bottom, b.box.bottom)};
   both.area = a.area + b.area;
   both.x = (a.x * a.area + b.x * b.area) / both.area;
   both.y = (a.y * a.area + b.y * b.area) / both.area;

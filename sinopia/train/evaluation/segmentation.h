@@ -24,8 +24,9 @@ struct Segmentation {
   std::vector<Segment> segments;  ///< the largest first; specks are dropped
 };
 
-/// The background is the median of the border, channel by channel; foreground is what lies further from it than the
-/// border's own scatter allows. Specks below 0.1% of the picture are dropped. Any size of at least 8x8.
+/// The background is the median of the border, channel by channel; foreground is what lies further from it
+/// than the border's own scatter allows. Specks below 0.1% of the picture are dropped. Any size of at least
+/// 8x8.
 Segmentation segment_picture(const Image& picture);
 
 /// Both as one segment.
