@@ -33,7 +33,8 @@ struct EvaluationJob {
 std::string found_text(const FoundScene& found) {
   std::string text;
   for (const FoundObject& object : found.objects)
-    text += fmt::format("{}{}", text.empty() ? "" : ", ", object.nouns.empty() ? "?" : object.nouns.front().noun);
+    text +=
+        fmt::format("{}{}", text.empty() ? "" : ", ", object.nouns.empty() ? "?" : object.nouns.front().noun);
   return fmt::format("{} on {}", text.empty() ? "nothing" : text, found.background);
 }
 

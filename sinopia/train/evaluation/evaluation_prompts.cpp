@@ -24,9 +24,11 @@ EvaluationPrompt parse(const std::string& line) {
   const auto json = parse_json(line);
   SINOPIA_CHECK(json.is_object(), Corrupt, "expected a JSON object");
   EvaluationPrompt prompt;
-  for (const auto& [name, text] :
-       {std::pair<const char*, std::string*>{"id", &prompt.id}, {"prompt", &prompt.prompt}, {"seen", &prompt.seen}}) {
-    SINOPIA_CHECK(json.contains(name) && json[name].is_string(), InvalidArgument, "expected a text under '{}'", name);
+  for (const auto& [name, text] : {std::pair<const char*, std::string*>{"id", &prompt.id},
+                                   {"prompt", &prompt.prompt},
+                                   {"seen", &prompt.seen}}) {
+    SINOPIA_CHECK(json.contains(name) && json[name].is_string(), InvalidArgument,
+                  "expected a text under '{}'", name);
     *text = json[name].get<std::string>();
   }
   SINOPIA_CHECK(is_plain(prompt.id), InvalidArgument, "expected an id of letters, digits, - and _, got '{}'",
@@ -51,8 +53,9 @@ std::vector<EvaluationPrompt> read_evaluation_prompts(const std::filesystem::pat
     } catch (const Error& error) {
       fail(error.kind(), "[evaluation] {}:{}: {}", file.filename().string(), number, error.what());
     }
-    SINOPIA_CHECK(ids.insert(prompts.back().id).second, InvalidArgument, "[evaluation] {}:{}: the id {} is there twice",
-                  file.filename().string(), number, prompts.back().id);
+    SINOPIA_CHECK(ids.insert(prompts.back().id).second, InvalidArgument,
+                  "[evaluation] {}:{}: the id {} is there twice", file.filename().string(), number,
+                  prompts.back().id);
   }
   SINOPIA_CHECK(!prompts.empty(), InvalidArgument, "[evaluation] no prompts in '{}'", file.string());
   return prompts;

@@ -10,9 +10,9 @@ namespace sinopia {
 
 /// A prompt, and what a picture of it ought to show.
 struct EvaluationPrompt {
-  std::string id;      ///< letters, digits, '-' and '_': the name of its picture
+  std::string id;  ///< letters, digits, '-' and '_': the name of its picture
   std::string prompt;
-  std::string seen;    ///< the split that such a scene belongs to
+  std::string seen;  ///< the split that such a scene belongs to
   Scene expected;
 };
 
