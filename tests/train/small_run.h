@@ -35,10 +35,10 @@ class SmallRun {
     std::filesystem::create_directories(pictures);
     for (int shade = 0; shade < 12; ++shade) {
       for (const Named& color : kColors) {
-        Image image = make_image(kSide + shade % 3, kSide, 3);
+        Image image = make_image(kSide + 6 * (shade % 3), kSide, 3);
         for (int y = 0; y < image.height; ++y) {
           for (int x = 0; x < image.width; ++x) {
-            const bool inside = is_inside(x, y);
+            const bool inside = is_inside(x - (image.width - kSide) / 2, y);
             const int change = inside ? 2 * shade - 12 + x / 2 : shade;
             uint8_t* const pixel = image.pixel(y, x);
             pixel[0] = static_cast<uint8_t>((inside ? color.red : kGround) + change);

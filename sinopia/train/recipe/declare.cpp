@@ -45,7 +45,7 @@ void visit_fields(Fields& f, DataRecipe& r) {
   f.field("width", r.width, {8, 8192}, "Pixels of a training picture.");
   f.field("height", r.height, {8, 8192}, "Pixels of a training picture.");
   f.field("buckets", r.buckets, "Train at the aspect ratio nearest to each picture's, at the same area.");
-  f.field("bucket_multiple", r.bucket_multiple, {8, 256}, "Both sides of a bucket are multiples of this.");
+  f.field("bucket_multiple", r.bucket_multiple, {1, 256}, "Both sides of a bucket are multiples of this.");
   f.field("bucket_max_aspect", r.bucket_max_aspect, {1, 10}, "The longer side by the shorter, at most.");
   f.choice("last_batch", r.last_batch, kLastBatch,
            "What becomes of examples that do not fill a batch at an epoch's end.");
