@@ -5,6 +5,8 @@ OUTPUT ?= build/demo/demo.png
 FUZZ_SECONDS ?= 60
 # The layers whose tests read what others wrote, and the program itself.
 PARSERS = base tensor io text cli
+# Those of the training layer among them.
+TRAIN_PARSERS = Recipe|CaptionedPictures|TensorCache|RunCheckpoints|JsonLinesMetrics|EvaluationPrompts|Scene
 empty :=
 space := $(empty) $(empty)
 BUILD = cmake --preset $(1) $(2) > /dev/null && cmake --build --preset $(1)
@@ -26,8 +28,9 @@ test: build
 asan:
 	@scripts/setup
 	@cmake --preset asan > /dev/null
-	@cmake --build --preset asan --target $(addprefix test_,$(PARSERS))
+	@cmake --build --preset asan --target $(addprefix test_,$(PARSERS) train)
 	@ctest --preset asan -j 2 -L '^($(subst $(space),|,$(PARSERS)))$$'
+	@ctest --preset asan -j 2 -R '^train\.($(TRAIN_PARSERS))'
 
 # Cross compiles for 64-bit ARM and runs the tests of the kernels, and of what is built on them, under qemu.
 EMULATED = base tensor backend ops nn io text diffusion models

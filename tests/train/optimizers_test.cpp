@@ -1,3 +1,4 @@
+#include <array>
 #include <cmath>
 #include <fstream>
 #include <limits>
@@ -299,6 +300,45 @@ TEST(Gradients, AddUp) {
   }
   buffer.add({{"other", random_tensor({2}, 1)}});
   EXPECT_EQ(buffer.sums().size(), 1u);
+}
+
+TEST(StepGuard, TakesSeveralNetworksTogetherOrNone) {
+  const TensorMap whole = some_parameters(3), gradients = some_parameters(60);
+  TensorMap first = copied(whole), second, first_gradients = gradients, second_gradients;
+  // The same parameters as one network and as two.
+  const auto half = std::next(first.begin(), static_cast<std::ptrdiff_t>(first.size() / 2));
+  for (auto it = half; it != first.end(); ++it) {
+    second.insert(*it);
+    second_gradients.insert(*gradients.find(it->first));
+  }
+  for (const auto& [name, tensor] : second) {
+    first.erase(name);
+    first_gradients.erase(name);
+  }
+  Optimizer one = make_optimizer("adamw", whole), a = make_optimizer("adamw", first),
+            b = make_optimizer("adamw", second);
+  StepGuard guard(0.5), joint(0.5);
+  const double norm = guard.step(one, gradients, 1e-2).norm;
+  const std::array<StepGuard::Update, 2> updates{
+      {{&a, &first_gradients, 1e-2}, {&b, &second_gradients, 1e-2}}};
+  const StepGuard::Result result = joint.step(updates);
+  EXPECT_TRUE(result.taken);
+  EXPECT_NEAR(result.norm, norm, 1e-12 * norm);
+  TensorMap both = first;
+  both.insert(second.begin(), second.end());
+  for (const auto& [name, tensor] : whole) expect_close(both.at(name), doubles(tensor), 0, 4 * kEpsilon);
+
+  const TensorMap before = copied(both);
+  TensorMap bad = copied(second_gradients);
+  bad.begin()->second.data<float>()[0] = std::nanf("");
+  const std::array<StepGuard::Update, 2> broken{{{&a, &first_gradients, 1e-2}, {&b, &bad, 1e-2}}};
+  EXPECT_FALSE(joint.step(broken).taken);
+  expect_same_bits(both, before);
+  EXPECT_EQ(a.steps(), 1);
+  StepGuard restored(0.5);
+  restored.restore(joint.skipped(), joint.skipped_in_a_row());
+  EXPECT_EQ(restored.skipped(), 1);
+  EXPECT_EQ(kind_of([&] { restored.restore(1, 2); }), ErrorKind::Corrupt);
 }
 
 TEST(StepGuard, SkipsAndCountsWhatIsNotFinite) {

@@ -90,6 +90,16 @@ TEST(Recipe, DocumentedOneHasEveryFieldAndReads) {
   EXPECT_EQ(fields, plain);
 }
 
+TEST(Recipe, OddTextIsRefusedNotFollowed) {
+  for (const std::string& text :
+       {std::string(200000, '['), std::string(200000, '{'), std::string("\xff\xfe\x00x", 4),
+        std::string(1, '\0'), std::string("&a [*a]"), std::string("{? {a: b} : c}"),
+        std::string("data: &d {paths: *d}"), std::string("!!python/object:os.system x"),
+        std::string("--- a\n--- b"), std::string("<<: {steps: 3}"),
+        std::string("steps: !!str 3\ndata: {paths: [[a]]}"), std::string("\t\t- :")})
+    EXPECT_THROW(parse_recipe(text, "odd"), Error) << text.substr(0, 40);
+}
+
 struct Refusal {
   const char* text;
   const char* message;
