@@ -326,7 +326,8 @@ TEST(StepGuard, TakesSeveralNetworksTogetherOrNone) {
   EXPECT_NEAR(result.norm, norm, 1e-12 * norm);
   TensorMap both = first;
   both.insert(second.begin(), second.end());
-  for (const auto& [name, tensor] : whole) expect_close(both.at(name), doubles(tensor), 0, 4 * kEpsilon);
+  for (const auto& [name, tensor] : whole)
+    testing::expect_close(both.at(name), testing::doubles(tensor), 0, 4 * testing::kEpsilon);
 
   const TensorMap before = copied(both);
   TensorMap bad = copied(second_gradients);

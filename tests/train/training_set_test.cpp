@@ -23,7 +23,10 @@ class Pictures {
       const std::string name = fmt::format("{}.png", i);
       write_image(folder_ / name, image);
       lines << fmt::format(R"({{"file": "{}", "captions": ["{}", "also {}"], "split": "{}"}})", name, i, i,
-                           !splits ? "" : i % 3 == 0 ? "validation" : i % 3 == 1 ? "train" : "heldout")
+                           !splits      ? ""
+                           : i % 3 == 0 ? "validation"
+                           : i % 3 == 1 ? "train"
+                                        : "heldout")
             << "\n";
     }
   }
