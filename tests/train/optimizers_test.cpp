@@ -331,7 +331,7 @@ TEST(StepGuard, TakesSeveralNetworksTogetherOrNone) {
 
   const TensorMap before = copied(both);
   TensorMap bad = copied(second_gradients);
-  bad.begin()->second.data<float>()[0] = std::nanf("");
+  bad.at("wide.weight").data<float>()[0] = std::nanf("");
   const std::array<StepGuard::Update, 2> broken{{{&a, &first_gradients, 1e-2}, {&b, &bad, 1e-2}}};
   EXPECT_FALSE(joint.step(broken).taken);
   expect_same_bits(both, before);
