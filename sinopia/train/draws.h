@@ -24,6 +24,7 @@ enum class Purpose : uint32_t {
   Parameters = 11,
   Validation = 12,
   Background = 13,
+  DegradationNoise = 14,
 };
 
 /// Random numbers that depend on (seed, purpose, step, index) and on how many were drawn before from this

@@ -2,7 +2,9 @@
 
 #include <cmath>
 #include <csignal>
+#include <fstream>
 
+#include <nlohmann/json.hpp>
 #include <sys/resource.h>
 
 #include "sinopia/models/checkpoint/folder.h"
@@ -24,6 +26,23 @@ double value_of(const Scalars& scalars, const std::string& name) {
     if (key == name) return value;
   ADD_FAILURE() << "no " << name;
   return std::nan("");
+}
+
+/// Which of the colours the middle of a picture is.
+const SmallRun::Named& nearest_color(const Image& image) {
+  double distances[std::size(SmallRun::kColors)] = {};
+  for (int y = 5; y < 11; ++y) {
+    for (int x = 5; x < 11; ++x) {
+      const uint8_t* const pixel = image.pixel(y, x);
+      for (size_t c = 0; c < std::size(SmallRun::kColors); ++c) {
+        const SmallRun::Named& other = SmallRun::kColors[c];
+        distances[c] += std::abs(pixel[0] - other.red) + std::abs(pixel[1] - other.green) +
+                        std::abs(pixel[2] - other.blue);
+      }
+    }
+  }
+  return SmallRun::kColors[std::min_element(std::begin(distances), std::end(distances)) -
+                           std::begin(distances)];
 }
 
 TrainingResult run_until(const Recipe& recipe, int64_t stop_at) {
@@ -242,19 +261,7 @@ report: {validation_every: 1000, samples_every: 0}
     request.cfg_scale = 1;
     const Image image = pipeline.generate(request).images.front();
     ASSERT_EQ(image.width, SmallRun::kSide) << "the model's own size";
-    double distances[std::size(SmallRun::kColors)] = {};
-    for (int y = 5; y < 11; ++y) {
-      for (int x = 5; x < 11; ++x) {
-        const uint8_t* const pixel = image.pixel(y, x);
-        for (size_t c = 0; c < std::size(SmallRun::kColors); ++c) {
-          const SmallRun::Named& other = SmallRun::kColors[c];
-          distances[c] += std::abs(pixel[0] - other.red) + std::abs(pixel[1] - other.green) +
-                          std::abs(pixel[2] - other.blue);
-        }
-      }
-    }
-    const auto nearest = std::min_element(std::begin(distances), std::end(distances)) - std::begin(distances);
-    EXPECT_STREQ(SmallRun::kColors[nearest].name, color.name);
+    EXPECT_STREQ(nearest_color(image).name, color.name);
   }
 }
 
@@ -335,6 +342,68 @@ TEST_F(DiffusionRun, AFlowIsWrittenAsOneAndPainted) {
   request.prompt = "red";
   request.steps = 2;
   EXPECT_EQ(pipeline.generate(request).images.front().width, SmallRun::kSide);
+}
+
+// At the noisiest levels only what a condition says helps; here there are no captions.
+class ConditionRun : public DiffusionRun {
+ protected:
+  Recipe recipe(const std::string& name, const std::string& unet_changes, int64_t steps) const {
+    auto unet = nlohmann::json::parse(std::ifstream(*small_ / "unet.json"));
+    unet.merge_patch(nlohmann::json::parse(unet_changes));
+    std::ofstream(*small_ / (name + "-unet.json")) << unet;
+    Recipe recipe = small_->recipe(
+        name, std::string(kSmallDiffusion) + "steps: " + std::to_string(steps) +
+                  "\nema: {decay: 0.98}\nreport: {validation_every: 1000, samples_every: 0}\n");
+    recipe.diffusion.unet_config = (*small_ / (name + "-unet.json")).string();
+    recipe.diffusion.caption_dropout = 1;
+    return recipe;
+  }
+  static double noisiest(const Recipe& recipe) {
+    return value_of(run_training(recipe).validation, "validation/loss_noise_4of4");
+  }
+};
+
+TEST_F(ConditionRun, AKnownPartOfThePictureHelpsToInpaint) {
+  Recipe recipe_with = recipe("inpainting", R"({"in_channels": 9})", 300);
+  const double with = noisiest(recipe_with), without = noisiest(recipe("nothing", "{}", 300));
+  EXPECT_LT(with, 0.8 * without);
+  EXPECT_EQ(read_checkpoint(*small_ / "inpainting" / "model").variant, "sd1-inpaint");
+  // In the order in which the program hands mask and picture to such a model.
+  StableDiffusionPipeline pipeline(*small_ / "inpainting" / "model");
+  GenerationRequest request;
+  request.steps = 10;
+  request.cfg_scale = 1;
+  for (const SmallRun::Named& color : SmallRun::kColors) {
+    request.init_image = read_image(*small_ / "pictures" / fmt::format("{}-0.png", color.name));
+    request.mask = make_image(SmallRun::kSide, SmallRun::kSide, 1);
+    for (int y = 0; y < SmallRun::kSide; ++y)
+      for (int x = 0; x < SmallRun::kSide / 2; ++x) request.mask->pixel(y, x)[0] = 255;
+    const Image image = pipeline.generate(request).images.front();
+    EXPECT_STREQ(nearest_color(image).name, color.name) << "the left half after the right one";
+  }
+}
+
+TEST_F(ConditionRun, ADenoiserWithOtherChannelsIsRefused) {
+  Recipe odd = recipe("odd", R"({"in_channels": 8})", 1);  // edits by instruction: no condition of ours
+  try {
+    run_training(odd);
+    ADD_FAILURE() << "no error";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::Unsupported);
+    EXPECT_THAT(error.what(), ::testing::HasSubstr("8 input channels for latents of 4"));
+  }
+}
+
+TEST_F(ConditionRun, ASmallPictureHelpsToRaiseTheResolution) {
+  const double without = noisiest(recipe("no-small-picture", "{}", 200));
+  const Recipe upscaler = recipe("upscaler", R"({"in_channels": 7, "num_class_embeds": 20,
+      "use_linear_projection": true, "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D"],
+      "up_block_types": ["CrossAttnUpBlock2D", "UpBlock2D"]})",
+                                 200);
+  EXPECT_LT(noisiest(upscaler), 0.3 * without);
+  const CheckpointParts written = read_checkpoint(*small_ / "upscaler" / "model");
+  EXPECT_EQ(written.variant, "x4-upscaler");
+  EXPECT_EQ(written.unet.config.num_class_embeds, 20);
 }
 
 /// Narrow networks with random weights in the layout of Stable Diffusion XL.

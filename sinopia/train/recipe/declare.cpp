@@ -14,6 +14,7 @@ constexpr std::string_view kLoss[] = {"mse", "l1", "huber"};
 constexpr std::string_view kWeighting[] = {"none", "min_snr", "p2", "cosmap"};
 constexpr std::string_view kDensity[] = {"uniform", "logit_normal", "mode", "cosmap"};
 constexpr std::string_view kPrediction[] = {"own", "epsilon", "v_prediction", "sample", "flow_prediction"};
+constexpr std::string_view kDegradation[] = {"full", "light"};
 constexpr std::string_view kRateShape[] = {"constant", "linear", "cosine", "restarts", "inverse_sqrt"};
 constexpr Range kShare{0, 1};
 constexpr double kMany = 1e12;
@@ -135,6 +136,10 @@ void visit_fields(Fields& f, DiffusionRecipe& r) {
   f.field("offset_noise", r.offset_noise, {0, 1},
           "Noise that is the same for a whole channel, so that brightness is learned.");
   f.field("caption_dropout", r.caption_dropout, kShare, "How often the caption is left out, for guidance.");
+  f.choice("degradation", r.degradation, kDegradation,
+           "How pictures are spoilt for a denoiser that raises the resolution: as BSRGAN does or, light, as "
+           "latent "
+           "diffusion does.");
 }
 
 void visit_fields(Fields& f, LearningRate& r) {

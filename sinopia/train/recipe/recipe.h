@@ -18,6 +18,8 @@ namespace sinopia {
 
 enum class TrainedModel { Autoencoder, Diffusion };
 enum class TextTraining { Frozen, Trained };
+/// How pictures are spoilt to train super-resolution: as BSRGAN does, or as latent diffusion does.
+enum class DegradationKind { Full, Light };
 /// What the denoiser answers; Own: what the checkpoint says, the noise for fresh weights.
 enum class PredictionChoice { Own, Epsilon, V, Sample, Flow };
 
@@ -54,6 +56,7 @@ struct DiffusionRecipe {
   DiffusionObjective::Config objective;  ///< but for its schedule
   TimestepSampling timesteps;
   double offset_noise = 0, caption_dropout = 0.1;
+  DegradationKind degradation = DegradationKind::Light;
 };
 
 struct OptimizerRecipe {

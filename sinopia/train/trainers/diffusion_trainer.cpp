@@ -22,6 +22,7 @@
 #include "sinopia/train/data/prefetch.h"
 #include "sinopia/train/trainers/batches.h"
 #include "sinopia/train/trainers/caption_encoder.h"
+#include "sinopia/train/trainers/conditions/condition.h"
 #include "sinopia/train/trainers/latents.h"
 #include "sinopia/train/trainers/picture_grid.h"
 #include "sinopia/train/trainers/training_set.h"
@@ -116,6 +117,7 @@ struct DiffusionBatch {
   PictureSize size;
   std::vector<std::string> captions;
   PictureLatents latents;
+  TensorMap conditions;
 };
 
 /// The networks as they are to be used, on one set of weights.
@@ -133,11 +135,8 @@ class DiffusionTrainer final : public Trainer {
         data_(recipe.data, recipe.batch, seed_),
         latents_(data_, parts_.vae, recipe.data.cache, seed_) {
     const DiffusionRecipe& r = recipe.diffusion;
-    SINOPIA_CHECK(parts_.unet.config.in_channels == parts_.vae.config.latent_channels, Unsupported,
-                  "[train] a denoiser of {} input channels for latents of {} cannot be trained",
-                  parts_.unet.config.in_channels, parts_.vae.config.latent_channels);
-    SINOPIA_CHECK(parts_.unet.config.class_embedding == UNetClassEmbedding::None, Unsupported,
-                  "[train] a denoiser with class embeddings cannot be trained");
+    conditions_ = make_conditions({recipe_, parts_.unet.config, parts_.vae.config});
+    for (const auto& condition : conditions_) needs_pixels_ = needs_pixels_ || condition->needs_pixels();
     scheduler_ = scheduler_config(parts_.schedule);
     DiffusionObjective::Config objective = r.objective;
     objective.schedule = scheduler_.schedule;
@@ -201,7 +200,8 @@ class DiffusionTrainer final : public Trainer {
         Draws(seed_, Purpose::Validation, static_cast<uint32_t>(i))
             .normal({eps.data<float>() + (i - begin) * each, each});
       const NoisedBatch noised = objective_->noised(x0, eps, levels);
-      const Tensor output = denoise(networks, noised, captions, latents_.validation_sizes(begin, end));
+      const Tensor output = denoise(networks, noised, captions, latents_.validation_sizes(begin, end),
+                                    validation_conditions(begin, end));
       const std::vector<float> losses = objective_->losses(output, noised).to_vector<float>();
       for (size_t i = 0; i < losses.size(); ++i) {
         const auto part = static_cast<size_t>(levels[i] * kParts);
@@ -220,7 +220,9 @@ class DiffusionTrainer final : public Trainer {
   }
 
   Image samples() override {
-    if (networks_.texts.size() != 1 || parts_.unet.config.addition != UNetAddition::None) return {};
+    if (networks_.texts.size() != 1 || parts_.unet.config.addition != UNetAddition::None ||
+        !conditions_.empty())
+      return {};
     std::vector<std::string> prompts = recipe_.report.prompts;
     constexpr size_t kShown = 8;
     for (size_t i = 0;
@@ -301,7 +303,7 @@ class DiffusionTrainer final : public Trainer {
   }
 
   DiffusionBatch make(int64_t number) const {
-    DiffusionBatch made{number, {}, {}, {}};
+    DiffusionBatch made{number, {}, {}, {}, {}};
     const TrainingSet::Batch batch = data_.batch(number);
     made.size = batch.size;
     for (size_t i = 0; i < batch.examples.size(); ++i) {
@@ -311,7 +313,17 @@ class DiffusionTrainer final : public Trainer {
               .chance(recipe_.diffusion.caption_dropout);
       made.captions.push_back(dropped ? "" : data_.caption(batch.examples[i], number, index));
     }
-    made.latents = latents_.prepare(batch, number);
+    made.latents = latents_.prepare(batch, number, needs_pixels_);
+    ConditionSource source{0, {}, [&](Purpose purpose, size_t i) {
+                             return Draws(seed_, purpose, static_cast<uint32_t>(number),
+                                          static_cast<uint32_t>(i));
+                           }};
+    source.count = static_cast<int64_t>(batch.examples.size());
+    std::vector<Tensor> pictures;
+    if (needs_pixels_)
+      for (const PictureLatents::One& one : made.latents.each) pictures.push_back(one.picture);
+    if (needs_pixels_) source.pictures = concat(pictures, 0);
+    for (const auto& condition : conditions_) condition->prepare(source, made.conditions);
     return made;
   }
 
@@ -330,26 +342,46 @@ class DiffusionTrainer final : public Trainer {
     }
     const NoisedBatch noised = objective_->noised(x0, noise, levels);
     const RecordGradients on;
-    const Tensor loss =
-        objective_->loss(denoise(networks_, noised, batch.captions, batch.latents.sizes), noised);
+    const Tensor loss = objective_->loss(
+        denoise(networks_, noised, batch.captions, batch.latents.sizes, batch.conditions), noised);
     backward(loss);
     return static_cast<double>(loss.values<float>()[0]);
   }
 
   /// sizes [N,6]: SizeConditioning::values.
   Tensor denoise(const DiffusionNetworks& networks, const NoisedBatch& noised,
-                 std::span<const std::string> captions, const Tensor& sizes) const {
+                 std::span<const std::string> captions, const Tensor& sizes,
+                 const TensorMap& prepared) const {
     const bool told_sizes = parts_.unet.config.addition == UNetAddition::TextTime;
     const TensorMap text = text_cache_ ? kept_texts(networks, captions) : encode(networks, captions);
-    UNetConditions conditions;
-    if (told_sizes) {
-      conditions.text_embeds = text.at("pooled");
-      conditions.time_ids = sizes;
+    ConditionedInput input;
+    {
+      const RecordGradients off(false);  // what comes from the autoencoder is not trained
+      for (const auto& condition : conditions_) condition->apply(prepared, latents_.autoencoder(), input);
     }
+    if (told_sizes) {
+      input.conditions.text_embeds = text.at("pooled");
+      input.conditions.time_ids = sizes;
+    }
+    std::vector<Tensor> channels{noised.x};
+    channels.insert(channels.end(), input.concatenated.begin(), input.concatenated.end());
     UNetShortcuts shortcuts;
     shortcuts.checkpoint_activations = recipe_.checkpoint_activations;
-    return networks.unet->forward(noised.x, noised.timestep, networks.unet->prepare(text.at("context")),
-                                  conditions, shortcuts);
+    return networks.unet->forward(concat(channels, -1), noised.timestep,
+                                  networks.unet->prepare(text.at("context")), input.conditions, shortcuts);
+  }
+
+  /// Of validation pictures [begin,end), always the same.
+  TensorMap validation_conditions(size_t begin, size_t end) const {
+    constexpr uint32_t kNoBatch = 0xffffffff;
+    ConditionSource source{0, {}, [&](Purpose purpose, size_t i) {
+                             return Draws(seed_, purpose, kNoBatch, static_cast<uint32_t>(begin + i));
+                           }};
+    source.count = static_cast<int64_t>(end - begin);
+    if (needs_pixels_) source.pictures = latents_.validation_pictures(begin, end);
+    TensorMap prepared;
+    for (const auto& condition : conditions_) condition->prepare(source, prepared);
+    return prepared;
   }
 
   /// "context" [N,77,D], all encoders side by side; "pooled" [N,P] of the last, if the denoiser takes it.
@@ -388,6 +420,8 @@ class DiffusionTrainer final : public Trainer {
   CheckpointParts parts_;
   TrainingSet data_;
   LatentSource latents_;
+  std::vector<std::unique_ptr<Condition>> conditions_;
+  bool needs_pixels_ = false;
   SchedulerConfig scheduler_;
   std::optional<DiffusionObjective> objective_;
   std::vector<std::unique_ptr<TrainedNetwork>> trained_;  // the denoiser first

@@ -35,7 +35,7 @@ LatentSource::LatentSource(const TrainingSet& data, const AutoencoderPart& part,
   if (!cache.empty()) cache_.emplace(cache, "latents-" + hash_of_tensors(part.tensors));
 }
 
-PictureLatents LatentSource::prepare(const TrainingSet::Batch& batch, int64_t number) const {
+PictureLatents LatentSource::prepare(const TrainingSet::Batch& batch, int64_t number, bool all_pixels) const {
   PictureLatents result;
   std::vector<Tensor> sizes;
   for (size_t i = 0; i < batch.examples.size(); ++i) {
@@ -46,7 +46,7 @@ PictureLatents LatentSource::prepare(const TrainingSet::Batch& batch, int64_t nu
       one.key = data_.content_key(example, batch.size, data_.mirrored(example, number, index));
       if (auto kept = cache_->find(one.key)) one.kept = std::move(*kept);
     }
-    if (!one.kept.empty()) {
+    if (!one.kept.empty() && !all_pixels) {
       sizes.push_back(one.kept.at("size"));
       continue;
     }
@@ -90,6 +90,12 @@ void LatentSource::encode_validation(size_t end) {
 Tensor LatentSource::validation(size_t begin, size_t end) {
   encode_validation(end);
   return stacked(std::span(validation_).subspan(begin, end - begin));
+}
+
+Tensor LatentSource::validation_pictures(size_t begin, size_t end) const {
+  std::vector<Tensor> pictures;
+  for (size_t i = begin; i < end; ++i) pictures.push_back(data_.validation_picture(data_.validation()[i]).x);
+  return stacked(pictures);
 }
 
 Tensor LatentSource::validation_sizes(size_t begin, size_t end) {

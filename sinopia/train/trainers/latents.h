@@ -16,7 +16,7 @@ struct PictureLatents {
   struct One {
     std::string key;  ///< in the cache; empty without one
     TensorMap kept;   ///< what the cache has
-    Tensor picture;   ///< [1,H,W,3] where it has nothing
+    Tensor picture;   ///< [1,H,W,3] where it has nothing, or where pixels are asked for
   };
   std::vector<One> each;
   Tensor sizes;  ///< f32 [N,6]: SizeConditioning::values
@@ -30,14 +30,16 @@ class LatentSource {
   /// are not the same each time.
   LatentSource(const TrainingSet& data, const AutoencoderPart& part, const std::string& cache, uint64_t seed);
 
-  /// Reads and prepares the pictures that the cache does not have. For a thread of its own.
-  PictureLatents prepare(const TrainingSet::Batch& batch, int64_t number) const;
+  /// Reads and prepares the pictures that the cache does not have, or all of them. For a thread of its own.
+  PictureLatents prepare(const TrainingSet::Batch& batch, int64_t number, bool all_pixels) const;
   /// Latents [N,h,w,C] drawn from what the encoder says, as diffusion takes them.
   Tensor sample(const PictureLatents& batch, int64_t number);
   /// The encoder's means of validation pictures [begin,end), as diffusion takes them, and what they say of
   /// their sizes.
   Tensor validation(size_t begin, size_t end);
   Tensor validation_sizes(size_t begin, size_t end);
+  /// Those pictures, [N,H,W,3].
+  Tensor validation_pictures(size_t begin, size_t end) const;
 
   const Autoencoder& autoencoder() const { return *autoencoder_; }
 
