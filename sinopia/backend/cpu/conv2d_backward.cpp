@@ -1,8 +1,10 @@
 #include <algorithm>
 
+#include "sinopia/backend/conv2d_method.h"
 #include "sinopia/backend/cpu/cast.h"
 #include "sinopia/backend/cpu/cpu_kernels.h"
 #include "sinopia/backend/cpu/gemm.h"
+#include "sinopia/backend/cpu/winograd_gradient.h"
 #include "sinopia/base/threads.h"
 
 namespace sinopia {
@@ -60,6 +62,17 @@ void add_patches(const Strip& strip, const float* patches, const Tensor& w, cons
   });
 }
 
+Conv2dMethod choose_method(const WeightGradientProblem& p, const Conv2dOptions& options) {
+  if (p.patches.kernel_height != 3 || p.patches.kernel_width != 3 || options.stride != 1)
+    return Conv2dMethod::Direct;
+  const Conv2dMethod asked = options.method == Conv2dMethod::Auto ? conv2d_method() : options.method;
+  if (asked != Conv2dMethod::Auto) return asked;
+  const double direct = direct_gradient_cost(p), two = winograd_gradient_cost(p, 2),
+               four = winograd_gradient_cost(p, 4);
+  if (direct <= std::min(two, four)) return Conv2dMethod::Direct;
+  return two < four ? Conv2dMethod::Winograd2 : Conv2dMethod::Winograd4;
+}
+
 }  // namespace
 
 void CpuKernels::conv2d_backward_input(const Tensor& dy, const Tensor& w, const Conv2dOptions& options,
@@ -114,6 +127,12 @@ void CpuKernels::conv2d_backward_weight(const Tensor& x, const Tensor& dy, const
                         .stride = options.stride,
                         .pad_top = options.padding.top,
                         .pad_left = options.padding.left};
+  const WeightGradientProblem filtering{patches,         dy.dim(0),        dy.dim(3),
+                                        x.data<float>(), dy.data<float>(), dw.data<float>()};
+  const Conv2dMethod method = choose_method(filtering, options);
+  if (dw.dim(2) * dw.dim(3) > 1) count_conv2d(method);
+  if (method == Conv2dMethod::Winograd2) return winograd_weight_gradient(filtering, 2);
+  if (method == Conv2dMethod::Winograd4) return winograd_weight_gradient(filtering, 4);
   const bool pointwise = dw.dim(2) == 1 && dw.dim(3) == 1;
   Tensor by_pixel = pointwise ? dw : Tensor::empty({dw.dim(0), dw.dim(2), dw.dim(3), dw.dim(1)});
   GemmProblem p;

@@ -25,10 +25,11 @@ std::vector<std::unique_ptr<Condition>> make_conditions(const ConditionContext& 
     concatenates = concatenates || result.back()->needs_pixels();
   }
   const int64_t C = context.autoencoder.latent_channels;
-  SINOPIA_CHECK(concatenates, Unsupported,
-                "[train] a denoiser of {} input channels for latents of {}: expected {}, {} to inpaint, or {} to "
-                "raise the resolution",
-                context.unet.in_channels, C, C, 2 * C + 1, C + 3);
+  SINOPIA_CHECK(
+      concatenates, Unsupported,
+      "[train] a denoiser of {} input channels for latents of {}: expected {}, {} to inpaint, or {} to "
+      "raise the resolution",
+      context.unet.in_channels, C, C, 2 * C + 1, C + 3);
   const UNetClassEmbedding kind = context.unet.class_embedding;
   const bool told_noise = kind == UNetClassEmbedding::Table && wants_low_resolution(context);
   SINOPIA_CHECK(kind == UNetClassEmbedding::None || told_noise, Unsupported,

@@ -17,7 +17,7 @@ namespace sinopia {
 /// A batch as a condition sees it on the thread that prepares it.
 struct ConditionSource {
   int64_t count = 0;  ///< N
-  Tensor pictures;  ///< [N,H,W,3] in [-1,1], as they are trained on; absent if no condition asks for pixels
+  Tensor pictures;    ///< [N,H,W,3] in [-1,1], as they are trained on; absent if no condition asks for pixels
   /// The stream of a sample of the batch for a purpose.
   std::function<Draws(Purpose, size_t)> draws;
 };
@@ -37,7 +37,8 @@ class Condition {
   /// Tensors by names of its own. For a thread of its own.
   virtual void prepare(const ConditionSource& source, TensorMap& prepared) const = 0;
   /// Adds to what the denoiser takes. `autoencoder` is the one of the latents.
-  virtual void apply(const TensorMap& prepared, const Autoencoder& autoencoder, ConditionedInput& input) const = 0;
+  virtual void apply(const TensorMap& prepared, const Autoencoder& autoencoder,
+                     ConditionedInput& input) const = 0;
 };
 
 /// What there is to choose conditions from.

@@ -24,7 +24,8 @@ class Inpainting final : public Condition {
     prepared["known"] = source.pictures * (1.0 - prepared["mask"]);
   }
 
-  void apply(const TensorMap& prepared, const Autoencoder& autoencoder, ConditionedInput& input) const override {
+  void apply(const TensorMap& prepared, const Autoencoder& autoencoder,
+             ConditionedInput& input) const override {
     const Tensor &mask = prepared.at("mask"), &known = prepared.at("known");
     const int64_t factor = autoencoder.config().factor();
     input.concatenated.push_back(

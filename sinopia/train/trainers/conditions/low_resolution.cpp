@@ -34,7 +34,8 @@ class LowResolution final : public Condition {
       const auto row = static_cast<int64_t>(i);
       Draws draws = source.draws(Purpose::Degradation, i);
       if (levels_ > 0) levels.push_back(static_cast<int32_t>(draws.integer(levels_)));
-      Tensor x = degrade(source.pictures.slice(row, row + 1).reshape({H, W, 3}), factor_, degradation_, draws);
+      Tensor x =
+          degrade(source.pictures.slice(row, row + 1).reshape({H, W, 3}), factor_, degradation_, draws);
       if (levels_ > 0) x = noised(x, levels.back(), source.draws(Purpose::DegradationNoise, i));
       small.push_back(x);
     }
