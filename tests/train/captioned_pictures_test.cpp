@@ -63,6 +63,32 @@ TEST(CaptionedPictures, OfAFolder) {
   EXPECT_EQ(set.content_hash(2), sha256_hex(picture_bytes(5, 3, 1)));
 }
 
+TEST(CaptionedPictures, HaveBoxes) {
+  const TemporaryFolder folder;
+  const auto read = [&](std::string_view boxes) {
+    put(folder / "a.jsonl",
+        "\n{\"file\": \"a.png\", \"text\": \"x\", \"boxes\": " + std::string(boxes) + "}");
+    return CaptionedPictures::from_json_lines(folder / "a.jsonl")[0].boxes;
+  };
+  EXPECT_THAT(read(R"([["dog", 0.25, 0, 1, 0.5], [7, 0, 0.125, 0.5, 1]])"),
+              ElementsAre(LayoutBox{"dog", 0.25, 0, 1, 0.5}, LayoutBox{"7", 0, 0.125, 0.5, 1}));
+  EXPECT_THAT(read("[]"), ElementsAre());
+  EXPECT_THAT(read("null"), ElementsAre());
+  for (const char* broken :
+       {"1", "{}", "[1]", R"([["a", 0, 0, 1]])", R"([["a", 0, 0, 1, 1, 1]])", R"([["a", 0, 0, "1", 1]])",
+        "[[0.5, 0, 0, 1, 1]]", R"([["a", 0.5, 0, 0.5, 1]])", R"([["a", 0, 0.75, 1, 0.5]])",
+        R"([["a", -0.1, 0, 1, 1]])", R"([["a", 0, -0.1, 1, 1]])", R"([["a", 0, 0, 1.1, 1]])",
+        R"([["a", 0, 0, 1, 1.1]])"}) {
+    try {
+      read(broken);
+      ADD_FAILURE() << broken;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.kind(), ErrorKind::Corrupt) << broken;
+      EXPECT_THAT(error.what(), HasSubstr("a.jsonl line 2")) << broken;
+    }
+  }
+}
+
 TEST(CaptionedPictures, OfAFolderNeedCaptions) {
   const TemporaryFolder folder;
   EXPECT_EQ(kind_of([&] { CaptionedPictures::from_folder(folder.path()); }), ErrorKind::NotFound);

@@ -81,6 +81,31 @@ void append_captions(const json& value, std::string_view where, std::vector<std:
   }
 }
 
+std::string label_of(const json& value, std::string_view key, std::string_view where) {
+  return value.is_number_integer() ? value.dump() : text_of(value, key, where);
+}
+
+std::vector<LayoutBox> boxes_of(const json& list, std::string_view where) {
+  SINOPIA_CHECK(list.is_array(), Corrupt, "[dataset] {}: 'boxes' is not a list", where);
+  std::vector<LayoutBox> boxes;
+  for (const json& box : list) {
+    SINOPIA_CHECK(box.is_array() && box.size() == 5 &&
+                      std::all_of(box.begin() + 1, box.end(), [](const json& x) { return x.is_number(); }),
+                  Corrupt, "[dataset] {}: box {} is not [label, left, top, right, bottom]", where,
+                  boxes.size());
+    const LayoutBox read{label_of(box[0], "boxes", where), box[1].get<double>(), box[2].get<double>(),
+                         box[3].get<double>(), box[4].get<double>()};
+    SINOPIA_CHECK(0 <= read.left && read.left < read.right && read.right <= 1 && 0 <= read.top &&
+                      read.top < read.bottom && read.bottom <= 1,
+                  Corrupt,
+                  "[dataset] {}: box {} expected 0 <= left < right <= 1 and 0 <= top < bottom <= 1, got left "
+                  "{}, top {}, right {}, bottom {}",
+                  where, boxes.size(), read.left, read.top, read.right, read.bottom);
+    boxes.push_back(read);
+  }
+  return boxes;
+}
+
 /// An example without its name from an object of JSON; nothing if its captions are all in other languages.
 std::optional<CaptionedPicture> example_of(const json& object, std::string_view where,
                                            const CaptionedPicturesOptions& options) {
@@ -97,14 +122,13 @@ std::optional<CaptionedPicture> example_of(const json& object, std::string_view 
       append_captions(*captions, where, example.captions);
     }
   }
-  if (const json* label = field_of(object, {"class"})) {
-    example.label = label->is_number_integer() ? label->dump() : text_of(*label, "class", where);
-  }
+  if (const json* label = field_of(object, {"class"})) example.label = label_of(*label, "class", where);
   if (const json* split = field_of(object, {"split"})) example.split = text_of(*split, "split", where);
   if (const json* mirror = field_of(object, {"mirror"})) {
     SINOPIA_CHECK(mirror->is_boolean(), Corrupt, "[dataset] {}: 'mirror' is not true or false", where);
     example.mirror = mirror->get<bool>();
   }
+  if (const json* boxes = field_of(object, {"boxes"})) example.boxes = boxes_of(*boxes, where);
   return example;
 }
 

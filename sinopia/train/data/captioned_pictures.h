@@ -10,6 +10,7 @@
 #include "sinopia/io/image.h"
 #include "sinopia/io/image_size.h"
 #include "sinopia/tensor/storage.h"
+#include "sinopia/train/data/layout_boxes.h"
 
 namespace sinopia {
 
@@ -20,6 +21,7 @@ struct CaptionedPicture {
   std::string label;                  ///< the class, for models that take one; empty if none is said
   std::string split;                  ///< "train", "validation", ..; empty if none is said
   bool mirror = true;                 ///< whether a flipped picture still fits its captions
+  std::vector<LayoutBox> boxes;       ///< what is seen where, in the order of the file
 };
 
 struct CaptionedPicturesOptions {
@@ -46,7 +48,8 @@ class CaptionedPictures {
 
   /// An object a line: a picture's path from the file's folder on under "file", "file_name" or "image";
   /// captions, a text or a list, under "caption", "text" or "captions", or lists by language under
-  /// "captions"; optional "class" (a text or a number), "split" and "mirror". Other keys are passed over.
+  /// "captions"; optional "class" (a text or a number), "split", "mirror" and "boxes", a list of
+  /// [label, left, top, right, bottom] as LayoutBox has them. Other keys are passed over.
   static CaptionedPictures from_json_lines(const std::filesystem::path& file,
                                            const CaptionedPicturesOptions& options = {});
 
@@ -61,8 +64,9 @@ class CaptionedPictures {
   static CaptionedPictures open(const std::filesystem::path& path,
                                 const CaptionedPicturesOptions& options = {});
 
-  // All four throw Corrupt for text that is not UTF-8, broken JSON, fields of another type, a picture listed
-  // twice and names that leave the folder; NotFound where a caption is missing or there is no picture at all.
+  // All four throw Corrupt for text that is not UTF-8, broken JSON, fields of another type, boxes that are
+  // empty or leave the picture, a picture listed twice and names that leave the folder; NotFound where a
+  // caption is missing or there is no picture at all.
 
   int64_t size() const { return static_cast<int64_t>(examples_.size()); }
   const CaptionedPicture& operator[](int64_t i) const { return examples_[static_cast<size_t>(i)]; }
