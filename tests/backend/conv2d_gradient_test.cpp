@@ -50,16 +50,18 @@ TEST_P(WeightGradient, IsTheSumOverAllPixels) {
       {2, 5, 7, 3, 5},
       {3, 9, 6, 19, 26},
       {1, 1, 1, 4, 4},
-      {2, 33, 21, 25, 49},                   // several groups of tiles, panels and blocks, all with a rest
-      {1, 8, 9, 11, 7, {0, 2, 1, 0}},        // padding that differs
+      {2, 33, 21, 25, 49},             // several groups of tiles, panels and blocks, all with a rest
+      {1, 8, 9, 11, 7, {0, 2, 1, 0}},  // padding that differs
       {1, 7, 8, 130, 9},
       {16, 8, 8, 48, 40},
   };
   unsigned seed = 1;
   for (const Case& c : cases) {
     SCOPED_TRACE(::testing::Message() << c.N << "x" << c.H << "x" << c.W << " " << c.I << " > " << c.O);
-    const int64_t OH = c.H + c.padding.top + c.padding.bottom - 2, OW = c.W + c.padding.left + c.padding.right - 2;
-    const Tensor x = random_tensor({c.N, c.H, c.W, c.I}, ++seed), dy = random_tensor({c.N, OH, OW, c.O}, ++seed);
+    const int64_t OH = c.H + c.padding.top + c.padding.bottom - 2,
+                  OW = c.W + c.padding.left + c.padding.right - 2;
+    const Tensor x = random_tensor({c.N, c.H, c.W, c.I}, ++seed),
+                 dy = random_tensor({c.N, OH, OW, c.O}, ++seed);
     const std::vector<double> want = weight_gradient(c, x, dy);
     const auto terms = static_cast<double>(c.N * OH * OW);
     const double bound = 60 * kEpsilon * std::sqrt(terms) * (1 + std::log2(terms));
@@ -81,8 +83,8 @@ TEST_P(WeightGradient, IsTheSumOverAllPixels) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Methods, WeightGradient,
-                         ::testing::Values(Conv2dMethod::Direct, Conv2dMethod::Winograd2, Conv2dMethod::Winograd4,
-                                           Conv2dMethod::Auto));
+                         ::testing::Values(Conv2dMethod::Direct, Conv2dMethod::Winograd2,
+                                           Conv2dMethod::Winograd4, Conv2dMethod::Auto));
 
 }  // namespace
 }  // namespace sinopia

@@ -47,8 +47,8 @@ struct GradientPlan {
         width(kGradientVectors * static_cast<int64_t>(hn::Lanes(F32()))),
         panels(divide_up(g.channels, width)),
         blocks(divide_up(problem.outputs, kGradientRows)),
-        block_of_blocks(std::clamp<int64_t>(
-            kMostAccumulators / (kPositions * panels * width * kGradientRows), 1, blocks)) {}
+        block_of_blocks(std::clamp<int64_t>(kMostAccumulators / (kPositions * panels * width * kGradientRows),
+                                            1, blocks)) {}
 
   int64_t accumulators_of_block() const { return panels * width * kGradientRows; }
 };
@@ -60,8 +60,7 @@ void FindPixels(const float* from, int64_t image, int64_t height, int64_t width,
   for (int i = 0; i < kSide; ++i) {
     for (int j = 0; j < kSide; ++j) {
       const bool inside = y + i >= 0 && y + i < height && x + j >= 0 && x + j < width;
-      pixels[i * kSide + j] =
-          inside ? from + ((image * height + y + i) * width + x + j) * channels : zeros;
+      pixels[i * kSide + j] = inside ? from + ((image * height + y + i) * width + x + j) * channels : zeros;
     }
   }
 }
@@ -109,11 +108,11 @@ void TransformX(const GradientPlan<T>& plan, int64_t index, int64_t t, int64_t c
                   in_image % plan.columns * T - g.pad_left, zeros, pixels);
   const int64_t panel_size = count * plan.width, position_size = plan.panels * panel_size;
   TransformPixels<kIn, kIn>(
-      pixels, g.channels,
-      [](auto d, const auto* x, auto* v) HWY_ATTR { Axis<T>::Input(d, x, v); },
+      pixels, g.channels, [](auto d, const auto* x, auto* v) HWY_ATTR { Axis<T>::Input(d, x, v); },
       [&](auto d, int position, int64_t c, auto value) HWY_ATTR {
-        hn::StoreU(value, d,
-                   u + position * position_size + c / plan.width * panel_size + t * plan.width + c % plan.width);
+        hn::StoreU(
+            value, d,
+            u + position * position_size + c / plan.width * panel_size + t * plan.width + c % plan.width);
       });
 }
 
@@ -129,8 +128,7 @@ void TransformDy(const GradientPlan<T>& plan, int64_t index, int64_t t, int64_t 
                 in_image % plan.columns * T, zeros, pixels);
   const int64_t block_size = count * kGradientRows, position_size = plan.blocks * block_size;
   TransformPixels<T, kIn>(
-      pixels, plan.p.outputs,
-      [](auto d, const auto* x, auto* m) HWY_ATTR { Axis<T>::OutputBack(d, x, m); },
+      pixels, plan.p.outputs, [](auto d, const auto* x, auto* m) HWY_ATTR { Axis<T>::OutputBack(d, x, m); },
       [&](auto d, int position, int64_t c, auto value) HWY_ATTR {
         float* to = v + position * position_size + c / kGradientRows * block_size + t * kGradientRows;
         if constexpr (hn::MaxLanes(d) == 1) {
@@ -233,7 +231,8 @@ void Gradient(const WeightGradientProblem& p) {
     parallel_for(blocks, 1, [&](int64_t begin, int64_t end) {
       for (int64_t block = begin; block < end; ++block) {
         for (int64_t panel = 0; panel < plan.panels; ++panel)
-          FinishBlock<T>(plan, first_block + block, panel, m + (panel * blocks + block) * cell, position_size);
+          FinishBlock<T>(plan, first_block + block, panel, m + (panel * blocks + block) * cell,
+                         position_size);
       }
     });
   }
