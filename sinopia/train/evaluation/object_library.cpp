@@ -13,6 +13,11 @@ constexpr size_t kSide = ObjectLook::kSide, kCells = ObjectLook::kCells;
 constexpr int kLooksKept = 2;
 constexpr size_t kShortlist = 160;
 
+/// Names one of an object's pictures in its colour.
+std::string picture_key(const SceneObject& object, size_t i) {
+  return object.name + "/" + (i < object.pictures.size() ? object.pictures[i] : "") + "/" + object.colour;
+}
+
 size_t cell_of(size_t i, bool mirrored) { return mirrored ? i / kSide * kSide + (kSide - 1 - i % kSide) : i; }
 
 float shape_distance(const ObjectLook& a, const ObjectLook& b, bool mirrored) {
@@ -79,13 +84,22 @@ ObjectLook look_at(const Segmentation& picture, const Segment& segment) {
   return look;
 }
 
+bool ObjectLibrary::wants(const Scene& scene) const {
+  for (const SceneObject& object : scene.objects) {
+    for (size_t i = 0; i < object.boxes.size(); ++i) {
+      const auto kept = kept_.find(picture_key(object, i));
+      if (kept == kept_.end() || kept->second < kLooksKept) return true;
+    }
+  }
+  return false;
+}
+
 void ObjectLibrary::add(const Scene& scene, const Image& picture) {
   const Segmentation seen = segment_picture(picture);
   for (const SceneObject& object : scene.objects) {
     SINOPIA_CHECK(!object.boxes.empty(), InvalidArgument, "[object library] a scene without boxes of '{}'",
                   object.name);
     for (size_t i = 0; i < object.boxes.size(); ++i) {
-      const std::string picture_key = i < object.pictures.size() ? object.pictures[i] : std::string();
       const PixelBox& box = object.boxes[i];
       Segment whole;
       for (const Segment& part : seen.segments) {
@@ -103,7 +117,7 @@ void ObjectLibrary::add(const Scene& scene, const Image& picture) {
       }
       // A scene's colours may hide parts of an object, so the same picture on another background is another
       // look.
-      if (++kept_[object.name + "/" + picture_key + "/" + object.colour] > kLooksKept) continue;
+      if (++kept_[picture_key(object, i)] > kLooksKept) continue;
       ++nouns_[object.name];
       looks_.push_back({object.name, look});
     }
@@ -148,7 +162,8 @@ float ObjectLibrary::least_colour_share(const std::string& noun, const std::stri
 
 ObjectLibrary load_object_library(const std::filesystem::path& sets, const std::string& split) {
   ObjectLibrary library;
-  for (const SceneFile& file : list_scenes(sets, split)) library.add(file.scene, read_image(file.picture));
+  for (const SceneFile& file : list_scenes(sets, split))
+    if (library.wants(file.scene)) library.add(file.scene, read_image(file.picture));
   SINOPIA_CHECK(library.looks() > 0, InvalidArgument, "[load_object_library] no scene of split '{}' in {}",
                 split, sets.string());
   return library;

@@ -33,6 +33,8 @@ class ObjectLibrary {
   /// Adds the objects of a scene whose boxes are known. At most two looks of a picture in one colour are
   /// kept. Throws InvalidArgument where the scene has no boxes.
   void add(const Scene& scene, const Image& picture);
+  /// Whether add() would keep a look of this scene: pictures that teach nothing need not be read.
+  bool wants(const Scene& scene) const;
 
   /// The nearest look of every noun, the best first. Luminance is compared apart from hue, so that a
   /// recoloured object is still known; mirrored looks count as well.
@@ -51,7 +53,7 @@ class ObjectLibrary {
   };
   std::vector<Known> looks_;
   std::map<std::string, int> nouns_;
-  std::map<std::string, int> kept_;
+  std::map<std::string, int> kept_;  // by picture_key()
   std::map<std::pair<std::string, std::string>, float> shares_;
 };
 
