@@ -11,8 +11,8 @@
 namespace sinopia::testing {
 namespace {
 
-using ::testing::HasSubstr;
 using nlohmann::json;
+using ::testing::HasSubstr;
 
 /// Scenes of one disc or one square on white, with their descriptions, and two prompts that ask for them.
 class Evaluate : public ::testing::Test {
@@ -26,7 +26,8 @@ class Evaluate : public ::testing::Test {
       for (int y = 0; y < 128; ++y) {
         for (int x = 0; x < 128; ++x) {
           const int dy = y - center, dx = x - center;
-          const bool inside = disc ? dx * dx + dy * dy < radius * radius : std::max(std::abs(dx), std::abs(dy)) < radius;
+          const bool inside =
+              disc ? dx * dx + dy * dy < radius * radius : std::max(std::abs(dx), std::abs(dy)) < radius;
           uint8_t* const pixel = image.pixel(y, x);
           pixel[0] = inside ? 220 : 255;
           pixel[1] = pixel[2] = inside ? 30 : 255;
@@ -40,13 +41,18 @@ class Evaluate : public ::testing::Test {
                         {"count", 1},
                         {"boxes", {{center - radius, center - radius, center + radius, center + radius}}},
                         {"pictures", {disc ? "circle" : "square"}}};
-      const json scene{{"kind", "single"}, {"background", "white"}, {"objects", {object}}, {"relations", json::array()}};
-      scenes << json{{"file", name}, {"split", i < 2 ? "train" : "validation"}, {"scene", scene}}.dump() << "\n";
+      const json scene{
+          {"kind", "single"}, {"background", "white"}, {"objects", {object}}, {"relations", json::array()}};
+      scenes << json{{"file", name}, {"split", i < 2 ? "train" : "validation"}, {"scene", scene}}.dump()
+             << "\n";
       if (i > 1) continue;
       json expected = scene;
       expected["objects"][0].erase("boxes");
       expected["objects"][0].erase("pictures");
-      prompts << json{{"id", fmt::format("p{}", i)}, {"prompt", "a red thing"}, {"seen", "train"}, {"expect", expected}}
+      prompts << json{{"id", fmt::format("p{}", i)},
+                      {"prompt", "a red thing"},
+                      {"seen", "train"},
+                      {"expect", expected}}
                      .dump()
               << "\n";
     }
@@ -64,8 +70,8 @@ TEST_F(Evaluate, ReadsKnownScenes) {
 TEST_F(Evaluate, ScoresAModelAndWritesWhatItPainted) {
   const std::string model = folder / "model.safetensors", out = folder / "out";
   ASSERT_EQ(run({"init", model}).code, 0);
-  const Outcome outcome = run({"evaluate", "-m", model, "--prompts", folder / "prompts.jsonl", "--sets", folder.path(),
-                               "-o", out, "--steps", "1", "-s", "3"});
+  const Outcome outcome = run({"evaluate", "-m", model, "--prompts", folder / "prompts.jsonl", "--sets",
+                               folder.path(), "-o", out, "--steps", "1", "-s", "3"});
   ASSERT_EQ(outcome.code, 0) << outcome.err;
   EXPECT_THAT(outcome.out, HasSubstr("2 prompts, seeds from 3"));
   const json report = json::parse(slurp(std::filesystem::path(out) / "report.json"));
@@ -81,7 +87,8 @@ TEST_F(Evaluate, ScoresAModelAndWritesWhatItPainted) {
 TEST_F(Evaluate, SaysWhatIsWrong) {
   EXPECT_THAT(run({"evaluate", "--sets", folder.path()}).err, HasSubstr("--model is needed"));
   EXPECT_THAT(run({"evaluate", "-m", "x", "--prompts", folder / "none"}).err, HasSubstr("none"));
-  EXPECT_THAT(run({"evaluate", "--sets", folder / "none", "--check-matcher", "validation"}).err, HasSubstr("none"));
+  EXPECT_THAT(run({"evaluate", "--sets", folder / "none", "--check-matcher", "validation"}).err,
+              HasSubstr("none"));
 }
 
 }  // namespace

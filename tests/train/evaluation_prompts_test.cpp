@@ -36,8 +36,8 @@ TEST(EvaluationPrompts, AreReadInOrder) {
 }
 
 TEST(EvaluationPrompts, OfTheRepositoryAreSixtyFour) {
-  const auto prompts = read_evaluation_prompts(std::filesystem::path(SINOPIA_TEST_DATA) / "../../tools/datasets" /
-                                               "evaluation_prompts.jsonl");
+  const auto prompts = read_evaluation_prompts(std::filesystem::path(SINOPIA_TEST_DATA) /
+                                               "../../tools/datasets" / "evaluation_prompts.jsonl");
   EXPECT_EQ(prompts.size(), 64u);
   std::map<std::string, int> kinds;
   for (const EvaluationPrompt& prompt : prompts) ++kinds[prompt.expected.kind];

@@ -94,6 +94,8 @@ TEST(AutoencoderRun, LearnsAndWritesAModelWithLatentsOfUnitDeviation) {
   EXPECT_EQ(last_step, 400);
   EXPECT_THAT(notes, ::testing::Contains(::testing::HasSubstr("step 400: validation loss")));
   EXPECT_GT(value_of(result.validation, "validation/psnr"), 22);
+  EXPECT_GT(value_of(result.validation, "validation/ssim"), 0.8);
+  EXPECT_LT(value_of(result.validation, "validation/ssim"), 1);
 
   const Image grid = read_image(small / "autoencoder" / "samples" / "step-00000400.png");
   EXPECT_EQ(grid.height, 2 * SmallRun::kSide + 2) << "pictures above, reconstructions below";

@@ -19,6 +19,7 @@
 #include "sinopia/train/autoencoder_objective.h"
 #include "sinopia/train/codebook_use.h"
 #include "sinopia/train/data/prefetch.h"
+#include "sinopia/train/evaluation/picture_quality.h"
 #include "sinopia/train/trainers/batches.h"
 #include "sinopia/train/trainers/picture_grid.h"
 #include "sinopia/train/trainers/training_set.h"
@@ -151,7 +152,7 @@ class AutoencoderTrainer final : public Trainer {
 
   Scalars validate() override {
     const Autoencoder network = result_network();
-    double l1 = 0, psnr = 0, kl = 0, lpips = 0;
+    double l1 = 0, noise = 0, similarity = 0, kl = 0, lpips = 0;
     std::optional<CodebookUse> use;
     if (config_.codebook) use.emplace(config_.codebook->entries);
     const std::vector<int64_t>& examples = data_.validation();
@@ -159,12 +160,14 @@ class AutoencoderTrainer final : public Trainer {
       const Tensor pictures = validation_pictures(begin, static_cast<size_t>(recipe_.batch));
       const DiagonalGaussian latents = network.encode(pictures);
       const Tensor got = clamp(network.decode(latents.mean), -1, 1);
-      const auto each = static_cast<double>(pictures.numel() / pictures.dim(0));
-      for (int64_t i = 0; i < pictures.dim(0); ++i) {
-        const Tensor error = pictures.slice(i, i + 1) - got.slice(i, i + 1);
-        l1 += value_of(sum(abs(error))) / each;
-        constexpr double kRange = 2;
-        psnr += 10 * std::log10(kRange * kRange / std::max(value_of(sum(square(error))) / each, 1e-12));
+      l1 += value_of(mean(abs(pictures - got))) * static_cast<double>(pictures.dim(0));
+      const std::vector<Image> shown = tensor_to_images(pictures), made = tensor_to_images(got);
+      for (size_t i = 0; i < shown.size(); ++i) {
+        // Equal pictures, which have no end of it, count as what one step in 100 pixels would.
+        constexpr double kMostDecibels = 68;
+        noise += std::min(psnr(shown[i], made[i]), kMostDecibels);
+        constexpr int kWindow = 11;
+        if (std::min(shown[i].width, shown[i].height) >= kWindow) similarity += ssim(shown[i], made[i]);
       }
       if (use)
         use->add(network.codebook()->nearest(latents.mean));
@@ -173,7 +176,9 @@ class AutoencoderTrainer final : public Trainer {
       if (lpips_) lpips += value_of(sum(lpips_->forward(pictures, got)));
     }
     const auto count = static_cast<double>(examples.size());
-    Scalars scalars{{"validation/loss", l1 / count}, {"validation/psnr", psnr / count}};
+    Scalars scalars{{"validation/loss", l1 / count},
+                    {"validation/psnr", noise / count},
+                    {"validation/ssim", similarity / count}};
     if (use) {
       scalars.emplace_back("validation/perplexity", use->perplexity());
       scalars.emplace_back("validation/codes_used", use->share_used());
