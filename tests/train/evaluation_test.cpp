@@ -137,9 +137,9 @@ TEST(Scene, RefusesWhatIsNotOne) {
 }
 
 TEST(Adherence, WilsonIntervalOfEightInTen) {
-  // statsmodels.stats.proportion.proportion_confint(8, 10, method="wilson")
-  EXPECT_NEAR(wilson_interval(8, 10).low, 0.49016, 1e-4);
-  EXPECT_NEAR(wilson_interval(8, 10).high, 0.94332, 1e-4);
+  // scipy.stats.binomtest(8, 10).proportion_ci(method="wilson")
+  EXPECT_NEAR(wilson_interval(8, 10).low, 0.4901624715366418, 1e-12);
+  EXPECT_NEAR(wilson_interval(8, 10).high, 0.9433178485456248, 1e-12);
   EXPECT_EQ(wilson_interval(0, 0).high, 1);
 }
 
