@@ -112,6 +112,8 @@ void add_evaluate(CLI::App& app, Action& action, std::stop_token stop) {
       ->add_option("--check-matcher", job->check_split,
                    "no model: how well known scenes of this split are read, such as validation")
       ->type_name("SPLIT");
+  add_integer(*command, "-W,--width", job->request.width, 8, 8192, "pixels (the model's own size)");
+  add_integer(*command, "-H,--height", job->request.height, 8, 8192, "pixels (the model's own size)");
   add_integer(*command, "--steps", job->request.steps, 1, 1000, "of each picture (20)");
   add_number(*command, "--cfg-scale", job->request.cfg_scale, 0, 100, "how strongly the prompt guides (7)");
   add_seed(*command, "-s,--seed", job->request.seed, "of the first picture; the next have the next ones (0)");

@@ -71,7 +71,7 @@ TEST_F(Evaluate, ScoresAModelAndWritesWhatItPainted) {
   const std::string model = folder / "model.safetensors", out = folder / "out";
   ASSERT_EQ(run({"init", model}).code, 0);
   const Outcome outcome = run({"evaluate", "-m", model, "--prompts", folder / "prompts.jsonl", "--sets",
-                               folder.path(), "-o", out, "--steps", "1", "-s", "3"});
+                               folder.path(), "-o", out, "-W", "64", "-H", "64", "--steps", "1", "-s", "3"});
   ASSERT_EQ(outcome.code, 0) << outcome.err;
   EXPECT_THAT(outcome.out, HasSubstr("2 prompts, seeds from 3"));
   const json report = json::parse(slurp(std::filesystem::path(out) / "report.json"));

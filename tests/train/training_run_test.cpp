@@ -195,6 +195,17 @@ checkpoints: {every: 3, keep: 9}
   EXPECT_EQ(a.at("metrics.jsonl"), b.at("metrics.jsonl")) << "a cache changes nothing";
 }
 
+TEST_F(DiffusionRun, WithoutPicturesForValidationThereIsNone) {
+  Recipe recipe = small_->recipe("unvalidated", std::string(kSmallDiffusion) +
+                                                    "steps: 2\nreport: {validation_every: 1, "
+                                                    "samples_every: 0, log_every: 1}\n");
+  recipe.data.validation_examples = 0;
+  const TrainingResult result = run_training(recipe);
+  EXPECT_TRUE(result.finished);
+  EXPECT_TRUE(result.validation.empty());
+  EXPECT_EQ(read_json_lines_metrics(*small_ / "unvalidated" / "metrics.jsonl").size(), 2u);
+}
+
 TEST_F(DiffusionRun, SavesMemoryOrTimeWithTheSameResult) {
   const auto metrics = [&](const std::string& name, const auto& change) {
     Recipe recipe = small_->recipe(name, std::string(kSmallDiffusion) +

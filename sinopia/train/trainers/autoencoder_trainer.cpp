@@ -151,6 +151,7 @@ class AutoencoderTrainer final : public Trainer {
   }
 
   Scalars validate() override {
+    if (data_.validation().empty()) return {};
     const Autoencoder network = result_network();
     double l1 = 0, noise = 0, similarity = 0, kl = 0, lpips = 0;
     std::optional<CodebookUse> use;

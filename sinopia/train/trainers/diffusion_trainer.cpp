@@ -114,7 +114,6 @@ std::string hash_of_weights(const std::vector<TextEncoderPart>& encoders) {
 
 struct DiffusionBatch {
   int64_t number = 0;
-  PictureSize size;
   std::vector<std::string> captions;
   PictureLatents latents;
   TensorMap conditions;
@@ -179,21 +178,20 @@ class DiffusionTrainer final : public Trainer {
 
   Scalars validate() override {
     constexpr size_t kParts = 4;
-    const DiffusionNetworks networks = result_networks();
     const std::vector<int64_t>& examples = data_.validation();
+    if (examples.empty()) return {};
+    const DiffusionNetworks networks = result_networks();
     std::array<double, kParts> sums{}, counts{};
     for (size_t begin = 0; begin < examples.size(); begin += static_cast<size_t>(recipe_.batch)) {
       const size_t end = std::min(begin + static_cast<size_t>(recipe_.batch), examples.size());
       // Levels are spread evenly, so that the mean over them has no luck in it.
       std::vector<double> levels;
       std::vector<std::string> captions;
-      std::vector<Tensor> noise;
       const Tensor x0 = latents_.validation(begin, end);
       for (size_t i = begin; i < end; ++i) {
         levels.push_back((static_cast<double>(i) + 0.5) / static_cast<double>(examples.size()));
         captions.push_back(data_[examples[i]].captions.front());
       }
-      std::vector<int64_t> dims(x0.shape().dims().begin(), x0.shape().dims().end());
       Tensor eps = Tensor::empty(x0.shape());
       const auto each = static_cast<size_t>(x0.numel() / x0.dim(0));
       for (size_t i = begin; i < end; ++i)
@@ -303,9 +301,8 @@ class DiffusionTrainer final : public Trainer {
   }
 
   DiffusionBatch make(int64_t number) const {
-    DiffusionBatch made{number, {}, {}, {}, {}};
+    DiffusionBatch made{number, {}, {}, {}};
     const TrainingSet::Batch batch = data_.batch(number);
-    made.size = batch.size;
     for (size_t i = 0; i < batch.examples.size(); ++i) {
       const auto index = static_cast<int64_t>(i);
       const bool dropped =
