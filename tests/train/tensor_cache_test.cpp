@@ -27,7 +27,7 @@ using testing::TemporaryFolder;
 
 std::string hash_of(int i) {
   const auto text = std::to_string(i);
-  return sha256_hex({reinterpret_cast<const uint8_t*>(text.data()), text.size()});
+  return sha256_hex_of_text(text);
 }
 
 TensorMap tensors_of(unsigned seed) {

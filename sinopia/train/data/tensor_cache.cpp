@@ -49,7 +49,7 @@ std::string hash_of_tensors(const TensorMap& tensors) {
   std::string all;
   for (const auto& [name, tensor] : tensors)
     all += name + sha256_hex({static_cast<const uint8_t*>(tensor.raw()), tensor.bytes()});
-  return sha256_hex({reinterpret_cast<const uint8_t*>(all.data()), all.size()}).substr(0, 16);
+  return sha256_hex_of_text(all).substr(0, 16);
 }
 
 TensorCache::TensorCache(const fs::path& folder, const std::string& maker, uint64_t max_bytes)
