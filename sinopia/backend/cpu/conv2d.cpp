@@ -14,11 +14,7 @@ Conv2dMethod choose_method(const GemmProblem& p, const Conv2dOptions& options) {
   const bool suits =
       p.patches && p.patches->kernel_height == 3 && p.patches->kernel_width == 3 && options.stride == 1;
   if (!suits) return Conv2dMethod::Direct;
-  const Conv2dMethod asked = options.method == Conv2dMethod::Auto ? conv2d_method() : options.method;
-  if (asked != Conv2dMethod::Auto) return asked;
-  const double direct = direct_cost(p), two = winograd_cost(p, 2), four = winograd_cost(p, 4);
-  if (direct <= std::min(two, four)) return Conv2dMethod::Direct;
-  return two < four ? Conv2dMethod::Winograd2 : Conv2dMethod::Winograd4;
+  return choose_conv2d_method(options.method, {direct_cost(p), winograd_cost(p, 2), winograd_cost(p, 4)});
 }
 
 }  // namespace

@@ -65,12 +65,8 @@ void add_patches(const Strip& strip, const float* patches, const Tensor& w, cons
 Conv2dMethod choose_method(const WeightGradientProblem& p, const Conv2dOptions& options) {
   if (p.patches.kernel_height != 3 || p.patches.kernel_width != 3 || options.stride != 1)
     return Conv2dMethod::Direct;
-  const Conv2dMethod asked = options.method == Conv2dMethod::Auto ? conv2d_method() : options.method;
-  if (asked != Conv2dMethod::Auto) return asked;
-  const double direct = direct_gradient_cost(p), two = winograd_gradient_cost(p, 2),
-               four = winograd_gradient_cost(p, 4);
-  if (direct <= std::min(two, four)) return Conv2dMethod::Direct;
-  return two < four ? Conv2dMethod::Winograd2 : Conv2dMethod::Winograd4;
+  return choose_conv2d_method(
+      options.method, {direct_gradient_cost(p), winograd_gradient_cost(p, 2), winograd_gradient_cost(p, 4)});
 }
 
 }  // namespace

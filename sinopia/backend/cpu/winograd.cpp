@@ -20,30 +20,16 @@ HWY_BEFORE_NAMESPACE();
 namespace sinopia {
 namespace HWY_NAMESPACE {
 
-/// Where tile `index` of the batch lies.
-struct TilePlace {
-  int64_t image, y, x;  // of its first output
-};
-
 /// What all tasks of one convolution know. kIn is the side of a tile's input.
 template <int T>
 struct Plan {
   static constexpr int kIn = T + 2, kPositions = kIn * kIn;
   const GemmProblem& p;
   const Patches& g;
-  int64_t rows, columns, tiles;  // of tiles: down, across, in the batch
+  WinogradTiles tiles;
 
   explicit Plan(const GemmProblem& problem)
-      : p(problem),
-        g(*problem.patches),
-        rows(divide_up(g.out_height, T)),
-        columns(divide_up(g.out_width, T)),
-        tiles(p.m / (g.out_height * g.out_width) * rows * columns) {}
-
-  TilePlace place(int64_t index) const {
-    const int64_t in_image = index % (rows * columns);
-    return {index / (rows * columns), in_image / columns * T, in_image % columns * T};
-  }
+      : p(problem), g(*problem.patches), tiles(g, p.m / (g.out_height * g.out_width), T) {}
 };
 
 /// The transformed pixels of a register tile's worth of tiles, [first, first + kTileRows), as rows that the
@@ -56,7 +42,7 @@ void TransformInput(const Plan<T>& plan, int64_t first, const float* zeros, floa
   const int64_t C = g.channels;
   const float* pixels[kTileRows][kIn * kIn];
   for (int64_t t = 0; t < kTileRows; ++t) {
-    const TilePlace at = plan.place(std::min(first + t, plan.tiles - 1));
+    const WinogradTiles::Place at = plan.tiles.place(std::min(first + t, plan.tiles.count - 1));
     for (int i = 0; i < kIn; ++i) {
       const int64_t iy = at.y + i - g.pad_top;
       for (int j = 0; j < kIn; ++j) {
@@ -153,7 +139,7 @@ void TransformOutput(const Plan<T>& plan, int64_t first, int64_t count, int64_t 
   const auto lanes = static_cast<int64_t>(hn::Lanes(d));
   const int64_t width = TileColumns();
   for (int64_t t = 0; t < count; ++t) {
-    const TilePlace at = plan.place(first + t);
+    const WinogradTiles::Place at = plan.tiles.place(first + t);
     const int64_t height_here = std::min<int64_t>(T, g.out_height - at.y);
     const int64_t width_here = std::min<int64_t>(T, g.out_width - at.x);
     for (int64_t j0 = 0; j0 < width && column + j0 < p.n; j0 += lanes) {
@@ -248,7 +234,7 @@ void Convolve(const GemmProblem& p) {
   const Plan<T> plan(p);
   const int64_t C = plan.g.channels, width = TileColumns(), panels = divide_up(p.n, width);
   const int64_t u_panel = kPositions * (C + divide_up(C, kMaxBlockK)) * width;
-  const bool keeps = keeps_weights(plan.tiles, u_panel * panels);
+  const bool keeps = keeps_weights(plan.tiles.count, u_panel * panels);
   const Pieces pieces(C, keeps ? kMaxBlockK : kPassingBlockK);
   Tensor weights;
   float* u = nullptr;
@@ -267,17 +253,17 @@ void Convolve(const GemmProblem& p) {
     });
   }
   // Groups of tiles, as many at once as the threads need.
-  const int64_t groups_all = divide_up(plan.tiles, keeps ? kKeptTiles : kWinogradTiles);
-  const int64_t group = divide_up(divide_up(plan.tiles, groups_all), kTileRows) * kTileRows;
+  const int64_t groups_all = divide_up(plan.tiles.count, keeps ? kKeptTiles : kWinogradTiles);
+  const int64_t group = divide_up(divide_up(plan.tiles.count, groups_all), kTileRows) * kTileRows;
   const int64_t groups = std::min(groups_all, divide_up(2 * int64_t{thread_count()}, panels));
   const int64_t chunk = group * groups;
   const int64_t tile_size = packed_size<kTileRows>(C);
-  const int64_t v_stride = divide_up(std::min(chunk, plan.tiles), kTileRows) * tile_size + kRun;
+  const int64_t v_stride = divide_up(std::min(chunk, plan.tiles.count), kTileRows) * tile_size + kRun;
   const Tensor transformed = Tensor::empty({kPositions * v_stride});
   float* v = static_cast<float*>(transformed.storage()->data());
   const std::vector<float> zeros(C);
-  for (int64_t first = 0; first < plan.tiles; first += chunk) {
-    const int64_t count = std::min(chunk, plan.tiles - first);
+  for (int64_t first = 0; first < plan.tiles.count; first += chunk) {
+    const int64_t count = std::min(chunk, plan.tiles.count - first);
     parallel_for(divide_up(count, kTileRows), 1, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i)
         TransformInput<T>(plan, first + i * kTileRows, zeros.data(), v + i * tile_size, v_stride);
@@ -329,8 +315,8 @@ HWY_EXPORT(Winograd4);
 
 double winograd_cost(const GemmProblem& p, int tile) {
   const Patches& g = *p.patches;
-  const int64_t images = p.m / (g.out_height * g.out_width), positions = (tile + 2) * (tile + 2);
-  const int64_t tiles = images * divide_up(g.out_height, tile) * divide_up(g.out_width, tile);
+  const int64_t positions = (tile + 2) * (tile + 2);
+  const int64_t tiles = WinogradTiles(g, p.m / (g.out_height * g.out_width), tile).count;
   const int64_t outputs = divide_up(p.n, kCostColumns) * kCostColumns;
   const auto weights = static_cast<double>(g.channels * outputs), count = static_cast<double>(tiles);
   const bool keeps = keeps_weights(tiles, positions * g.channels * outputs);

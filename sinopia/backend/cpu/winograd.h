@@ -1,6 +1,7 @@
 #pragma once
 
 #include "sinopia/backend/cpu/gemm.h"
+#include "sinopia/backend/cpu/gemm_plan.h"
 
 namespace sinopia {
 
@@ -13,6 +14,26 @@ inline constexpr int64_t kKeptWeights = 12 << 20;
 inline bool keeps_weights(int64_t tiles, int64_t transformed_weights) {
   return tiles > kWinogradTiles && transformed_weights <= kKeptWeights;
 }
+
+/// The tiles of `side` x `side` outputs that a convolution's pictures fall into, row by row, picture after
+/// picture; those at the right and below reach beyond the picture.
+struct WinogradTiles {
+  struct Place {
+    int64_t image, y, x;  // of its first output
+  };
+  int64_t side, rows, columns, count;  // down, across, in all
+
+  WinogradTiles(const Patches& patches, int64_t images, int64_t tile)
+      : side(tile),
+        rows(divide_up(patches.out_height, tile)),
+        columns(divide_up(patches.out_width, tile)),
+        count(images * rows * columns) {}
+
+  Place place(int64_t index) const {
+    const int64_t in_image = index % (rows * columns);
+    return {index / (rows * columns), in_image / columns * side, in_image % columns * side};
+  }
+};
 
 /// A 3x3 convolution of stride 1 by minimal filtering (Lavin and Gray 2015): outputs in tiles of `tile` x
 /// `tile`, 2 or 4, each from (tile + 2)^2 products of transformed pixels and weights where the sum over the

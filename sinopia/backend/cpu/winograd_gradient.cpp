@@ -13,6 +13,7 @@
 #include "sinopia/backend/cpu/gemm_plan.h"
 #include "sinopia/backend/cpu/math-inl.h"
 #include "sinopia/backend/cpu/winograd-inl.h"
+#include "sinopia/backend/cpu/winograd.h"
 #include "sinopia/base/threads.h"
 #include "sinopia/tensor/tensor.h"
 
@@ -34,16 +35,14 @@ struct GradientPlan {
   static constexpr int kIn = T + 2, kPositions = kIn * kIn;
   const WeightGradientProblem& p;
   const Patches& g;
-  int64_t rows, columns, tiles;     // of tiles: down, across, in the batch
+  WinogradTiles tiles;
   int64_t width, panels;            // of inputs: channels of a panel, panels
   int64_t blocks, block_of_blocks;  // of outputs: register tiles in all, and those accumulated at a time
 
   explicit GradientPlan(const WeightGradientProblem& problem)
       : p(problem),
         g(problem.patches),
-        rows(divide_up(g.out_height, T)),
-        columns(divide_up(g.out_width, T)),
-        tiles(problem.images * rows * columns),
+        tiles(g, problem.images, T),
         width(kGradientVectors * static_cast<int64_t>(hn::Lanes(F32()))),
         panels(divide_up(g.channels, width)),
         blocks(divide_up(problem.outputs, kGradientRows)),
@@ -102,10 +101,10 @@ void TransformX(const GradientPlan<T>& plan, int64_t index, int64_t t, int64_t c
                 float* u) {
   constexpr int kIn = T + 2;
   const Patches& g = plan.g;
-  const int64_t in_image = index % (plan.rows * plan.columns), image = index / (plan.rows * plan.columns);
+  const WinogradTiles::Place at = plan.tiles.place(index);
   const float* pixels[kIn * kIn];
-  FindPixels<kIn>(plan.p.x, image, g.height, g.width, g.channels, in_image / plan.columns * T - g.pad_top,
-                  in_image % plan.columns * T - g.pad_left, zeros, pixels);
+  FindPixels<kIn>(plan.p.x, at.image, g.height, g.width, g.channels, at.y - g.pad_top, at.x - g.pad_left,
+                  zeros, pixels);
   const int64_t panel_size = count * plan.width, position_size = plan.panels * panel_size;
   TransformPixels<kIn, kIn>(
       pixels, g.channels, [](auto d, const auto* x, auto* v) HWY_ATTR { Axis<T>::Input(d, x, v); },
@@ -122,10 +121,9 @@ void TransformDy(const GradientPlan<T>& plan, int64_t index, int64_t t, int64_t 
                  float* v) {
   constexpr int kIn = T + 2;
   const Patches& g = plan.g;
-  const int64_t in_image = index % (plan.rows * plan.columns), image = index / (plan.rows * plan.columns);
+  const WinogradTiles::Place at = plan.tiles.place(index);
   const float* pixels[T * T];
-  FindPixels<T>(plan.p.dy, image, g.out_height, g.out_width, plan.p.outputs, in_image / plan.columns * T,
-                in_image % plan.columns * T, zeros, pixels);
+  FindPixels<T>(plan.p.dy, at.image, g.out_height, g.out_width, plan.p.outputs, at.y, at.x, zeros, pixels);
   const int64_t block_size = count * kGradientRows, position_size = plan.blocks * block_size;
   TransformPixels<T, kIn>(
       pixels, plan.p.outputs, [](auto d, const auto* x, auto* m) HWY_ATTR { Axis<T>::OutputBack(d, x, m); },
@@ -192,7 +190,7 @@ template <int T>
 void Gradient(const WeightGradientProblem& p) {
   constexpr int kPositions = GradientPlan<T>::kPositions;
   const GradientPlan<T> plan(p);
-  const int64_t group = std::min(kGroupTiles, plan.tiles);
+  const int64_t group = std::min(kGroupTiles, plan.tiles.count);
   // Zeros where there is no channel: what lies there is multiplied, though nobody reads the result.
   const auto zeroed = [](int64_t count) {
     Tensor tensor = Tensor::empty({count});
@@ -209,8 +207,8 @@ void Gradient(const WeightGradientProblem& p) {
     const int64_t blocks = std::min(plan.block_of_blocks, plan.blocks - first_block);
     const int64_t position_size = blocks * plan.panels * cell;
     std::memset(m, 0, static_cast<size_t>(kPositions * position_size) * sizeof(float));
-    for (int64_t first = 0; first < plan.tiles; first += group) {
-      const int64_t count = std::min(group, plan.tiles - first);
+    for (int64_t first = 0; first < plan.tiles.count; first += group) {
+      const int64_t count = std::min(group, plan.tiles.count - first);
       parallel_for(count, 4, [&](int64_t begin, int64_t end) {
         for (int64_t t = begin; t < end; ++t) {
           TransformX<T>(plan, first + t, t, count, zeros.data(), u);
@@ -256,8 +254,7 @@ double winograd_gradient_cost(const WeightGradientProblem& p, int tile) {
   // position to a weight.
   constexpr double kPixelCost = 25, kFinishCost = 30;
   const Patches& g = p.patches;
-  const auto tiles =
-      static_cast<double>(p.images * divide_up(g.out_height, tile) * divide_up(g.out_width, tile));
+  const auto tiles = static_cast<double>(WinogradTiles(g, p.images, tile).count);
   const auto positions = static_cast<double>((tile + 2) * (tile + 2));
   const auto I = static_cast<double>(g.channels), O = static_cast<double>(p.outputs);
   return positions * (tiles * I * O + tiles * kPixelCost * (I + O) + kFinishCost * I * O);
