@@ -195,6 +195,12 @@ void write_file(const fs::path& path, std::string_view text) {
   file.commit();
 }
 
+void make_folder(const fs::path& folder) {
+  std::error_code error;
+  fs::create_directories(folder, error);
+  SINOPIA_CHECK(!error, Backend, "[file] cannot make the folder '{}': {}", folder.string(), error.message());
+}
+
 void sync_folder(const fs::path& folder) {
   const Descriptor descriptor(::open(folder.c_str(), O_RDONLY | O_CLOEXEC | O_DIRECTORY));
   if (descriptor.get() < 0) fail_system("open", folder, errno);

@@ -71,6 +71,10 @@ class AppendedFile {
 void write_file(const std::filesystem::path& path, std::span<const uint8_t> bytes);
 void write_file(const std::filesystem::path& path, std::string_view text);
 
+/// Makes a folder, and those that it lies in, where they are missing. Throws Backend naming it and the
+/// reason.
+void make_folder(const std::filesystem::path& folder);
+
 /// Brings a folder's entries (new names, renames, removals) to the disk. Throws Backend.
 void sync_folder(const std::filesystem::path& folder);
 

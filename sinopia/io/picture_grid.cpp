@@ -1,4 +1,4 @@
-#include "sinopia/train/trainers/picture_grid.h"
+#include "sinopia/io/picture_grid.h"
 
 #include <algorithm>
 

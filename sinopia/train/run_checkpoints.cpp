@@ -73,9 +73,7 @@ RunCheckpoints::RunCheckpoints(fs::path folder, int keep, int64_t keep_every)
   SINOPIA_CHECK(keep >= 1 && keep_every >= 0, InvalidArgument,
                 "[checkpoint] expected to keep 1 or more, and those every 0 or more steps, got {} and {}",
                 keep, keep_every);
-  std::error_code error;
-  fs::create_directories(folder_, error);
-  SINOPIA_CHECK(!error, Backend, "[checkpoint] cannot make '{}': {}", folder_.string(), error.message());
+  make_folder(folder_);
   fs::remove_all(folder_ / kUnfinished);
 }
 

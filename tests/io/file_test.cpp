@@ -105,6 +105,16 @@ TEST(AtomicFile, AFailedWriteLeavesTheOldFile) {
   EXPECT_EQ(entries(folder.path()), 1u);
 }
 
+TEST(MakeFolder, MakesWhatIsMissing) {
+  const TemporaryFolder folder;
+  make_folder(folder / "a" / "b");
+  write_file(folder / "a" / "b" / "c", std::string_view("text"));
+  make_folder(folder / "a" / "b");
+  EXPECT_EQ(read_text_file(folder / "a" / "b" / "c", 100), "text");
+  EXPECT_EQ(kind_of([&] { make_folder(folder / "a" / "b" / "c"); }), ErrorKind::Backend);
+  EXPECT_EQ(kind_of([&] { make_folder(folder / "a" / "b" / "c" / "d"); }), ErrorKind::Backend);
+}
+
 TEST(AppendedFile, GoesOnWhereItWas) {
   const TemporaryFolder folder;
   AppendedFile(folder / "log").append("one ");

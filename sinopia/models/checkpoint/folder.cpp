@@ -88,13 +88,6 @@ std::string pipeline_index(const CheckpointParts& parts, const Variant& variant)
   return index.dump(2) + "\n";
 }
 
-void make_folder(const fs::path& path) {
-  std::error_code error;
-  fs::create_directories(path, error);
-  SINOPIA_CHECK(!error, Backend, "[checkpoint] cannot make the folder '{}': {}", path.string(),
-                error.message());
-}
-
 void write_network(const fs::path& folder, const char* name, const TensorMap& tensors,
                    const std::string& config) {
   make_folder(folder);

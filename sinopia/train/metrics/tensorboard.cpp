@@ -75,7 +75,7 @@ double seconds_of_day() {
 }
 
 std::filesystem::path new_event_file(const std::filesystem::path& folder) {
-  std::filesystem::create_directories(folder);
+  make_folder(folder);
   for (int i = 0;; ++i) {
     const auto path = folder / fmt::format("events.out.tfevents.{:010}.sinopia.{}.{}",
                                            static_cast<int64_t>(seconds_of_day()), ::getpid(), i);
