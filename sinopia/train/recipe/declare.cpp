@@ -33,8 +33,7 @@ void choose_export_type(Fields& f, DType& type) {
 void visit_fields(Fields& f, DataRecipe& r) {
   f.field("paths", r.paths,
           "Folders of pictures with .txt captions, JSON Lines files, or tar shards; all of them together. "
-          "What is "
-          "listed twice is met twice as often.");
+          "What is listed twice is met twice as often.");
   f.field("split", r.split,
           "The split of a set that is trained on, where it names splits; empty: everything.");
   f.field(
@@ -138,8 +137,7 @@ void visit_fields(Fields& f, DiffusionRecipe& r) {
   f.field("caption_dropout", r.caption_dropout, kShare, "How often the caption is left out, for guidance.");
   f.choice("degradation", r.degradation, kDegradation,
            "How pictures are spoilt for a denoiser that raises the resolution: as BSRGAN does or, light, as "
-           "latent "
-           "diffusion does.");
+           "latent diffusion does.");
 }
 
 void visit_fields(Fields& f, LearningRate& r) {

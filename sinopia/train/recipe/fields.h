@@ -30,7 +30,6 @@ class Fields {
   virtual void field(const char* name, bool& value, const char* doc) = 0;
   virtual void field(const char* name, std::string& value, const char* doc) = 0;
   virtual void field(const char* name, std::vector<std::string>& values, const char* doc) = 0;
-  virtual void field(const char* name, std::vector<int64_t>& values, Range range, const char* doc) = 0;
 
   /// An enumeration whose values are the places of `names`.
   template <class Enum>

@@ -37,14 +37,14 @@ class Reader final : public Fields {
       value = node->IsNull() ? "" : scalar<std::string>(*node, name, "a text");
   }
   void field(const char* name, std::vector<std::string>& values, const char*) override {
-    if (const auto node = take(name))
-      values = list<std::string>(*node,
-                                 [&](const YAML::Node& n) { return scalar<std::string>(n, name, "a text"); });
-  }
-  void field(const char* name, std::vector<int64_t>& values, Range range, const char*) override {
-    if (const auto node = take(name))
-      values = list<int64_t>(
-          *node, [&](const YAML::Node& n) { return number<int64_t>(n, name, range, "whole numbers"); });
+    const auto node = take(name);
+    if (!node) return;
+    values.clear();
+    const auto add = [&](const YAML::Node& text) {
+      values.push_back(scalar<std::string>(text, name, "a text"));
+    };
+    if (!node->IsSequence()) return add(*node);  // one text alone
+    for (const YAML::Node& text : *node) add(text);
   }
 
  private:
@@ -126,15 +126,6 @@ class Reader final : public Fields {
                  ? fmt::format("{}: expected at least {}, got {}", path_of(name), range.low, value)
                  : fmt::format("{}: expected {} to {}, got {}", path_of(name), range.low, range.high, value));
     return value;
-  }
-
-  /// A list, or one element alone.
-  template <class T, class Element>
-  std::vector<T> list(const YAML::Node& node, const Element& element) const {
-    if (!node.IsSequence()) return {element(node)};
-    std::vector<T> values;
-    for (const YAML::Node& item : node) values.push_back(element(item));
-    return values;
   }
 
   static std::string kind_of(const YAML::Node& node) {

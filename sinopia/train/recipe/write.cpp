@@ -38,9 +38,6 @@ class Writer final : public Fields {
     for (const std::string& value : values) items.push_back(in_quotes(value));
     put(name, fmt::format("[{}]", fmt::join(items, ", ")), doc);
   }
-  void field(const char* name, std::vector<int64_t>& values, Range range, const char* doc) override {
-    put(name, fmt::format("[{}]", fmt::join(values, ", ")), doc, limits(range));
-  }
 
  private:
   void choose(const char* name, size_t& value, std::span<const std::string_view> names,
