@@ -9,14 +9,13 @@
 #include "progress.h"
 #include "sinopia/base/error.h"
 #include "sinopia/base/threads.h"
-#include "sinopia/diffusion/samplers/registry.h"
 #include "sinopia/io/file.h"
+#include "sinopia/io/picture_grid.h"
 #include "sinopia/pipelines/stable_diffusion_pipeline.h"
 #include "sinopia/train/evaluation/adherence.h"
 #include "sinopia/train/evaluation/evaluation_prompts.h"
 #include "sinopia/train/evaluation/matcher_check.h"
 #include "sinopia/train/evaluation/scene_set.h"
-#include "sinopia/train/trainers/picture_grid.h"
 
 namespace sinopia::cli {
 namespace {
@@ -49,7 +48,7 @@ void evaluate(EvaluationJob& job, std::stop_token stop) {
   if (job.model.empty()) throw UsageError("evaluate: --model is needed, or --check-matcher");
   const std::vector<EvaluationPrompt> prompts = read_evaluation_prompts(job.prompts);
   const ObjectLibrary library = load_object_library(job.sets);
-  if (!job.output.empty()) fs::create_directories(job.output);
+  if (!job.output.empty()) make_folder(job.output);
   StableDiffusionPipeline model(job.model);
 
   AdherenceScores all;

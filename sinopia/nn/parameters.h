@@ -44,6 +44,14 @@ class RandomParameters final : public ParameterSource {
   TensorMap taken_;
 };
 
+/// Fresh parameters of a whole network, Network(Scope, config), by the names that a checkpoint gives them.
+template <class Network, class Config>
+TensorMap fresh_tensors(const Config& config, uint64_t seed) {
+  RandomParameters parameters(seed);
+  Network(Scope(parameters), config);
+  return parameters.taken();
+}
+
 /// Another source's parameters in f32 and memory of their own, as leaves whose gradients are asked for: what
 /// is to be trained. The model and this share their elements, so that what an optimizer writes there is what
 /// the model multiplies by.

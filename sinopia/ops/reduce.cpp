@@ -31,6 +31,12 @@ Moments moments(const Tensor& x, int correction) {
   return result;
 }
 
+double item(const Tensor& x) {
+  SINOPIA_CHECK(x.dtype() == DType::F32 && x.numel() == 1, InvalidArgument,
+                "[item] expected one f32 element, got {}", describe(x));
+  return static_cast<double>(x.to_vector<float>().front());
+}
+
 bool all_finite(const Tensor& x) {
   checks::activation("all_finite", "x", x);
   return kernels(x.device()).all_finite(x);

@@ -12,6 +12,9 @@ struct Moments {
 /// Mean and variance of each x[i]; the variance divides by n - correction (1 as torch.std does by default).
 Moments moments(const Tensor& x, int correction = 1);
 
+/// The one element of an f32 tensor. Throws InvalidArgument for other types and sizes.
+double item(const Tensor& x);
+
 /// Neither NaN nor infinity in x.
 bool all_finite(const Tensor& x);
 

@@ -42,9 +42,7 @@ Preset preset_named(std::string_view name) {
 // One network at a time: only the file's copy, in its dtype, stays.
 template <class Network, class Config>
 TensorMap random_tensors(const Config& config, uint64_t seed, DType dtype) {
-  RandomParameters parameters(seed);
-  Network(Scope(parameters), config);
-  TensorMap tensors = parameters.taken();
+  TensorMap tensors = fresh_tensors<Network>(config, seed);
   for (auto& [name, tensor] : tensors) tensor = to_dtype(tensor, dtype);
   return tensors;
 }

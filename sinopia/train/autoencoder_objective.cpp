@@ -8,12 +8,11 @@
 #include "sinopia/ops/activation.h"
 #include "sinopia/ops/elementwise.h"
 #include "sinopia/ops/nearest.h"
+#include "sinopia/ops/reduce.h"
 #include "sinopia/train/codebook_use.h"
 
 namespace sinopia {
 namespace {
-
-double value_of(const Tensor& scalar) { return static_cast<double>(scalar.values<float>()[0]); }
 
 /// |gradient| of the last convolution's weight for a gradient dy of the picture.
 double last_layer_norm(const Tensor& features, const Tensor& dy) {
@@ -23,12 +22,6 @@ double last_layer_norm(const Tensor& features, const Tensor& dy) {
   return std::sqrt(kernels(dy.device()).sum_of_squares(gradient));
 }
 
-/// The divergence of the latents from N(0,1), summed, a picture.
-Tensor divergence(const DiagonalGaussian& latents) {
-  const Tensor each = square(latents.mean) + exp(latents.logvar) - latents.logvar - 1.0;
-  return sum(each) * (0.5 / static_cast<double>(latents.mean.dim(0)));
-}
-
 /// What lies between encoder and decoder: what is decoded, and what is added to the loss for it.
 struct Bottleneck {
   Tensor latents, penalty;
@@ -36,8 +29,8 @@ struct Bottleneck {
 
 Bottleneck sampled(const DiagonalGaussian& latents, const Tensor& noise, const AutoencoderLossConfig& config,
                    AutoencoderLosses& losses) {
-  const Tensor kl = divergence(latents);
-  losses.kl = value_of(kl);
+  const Tensor kl = mean_divergence(latents);
+  losses.kl = item(kl);
   return {latents.sample(noise), kl * config.kl};
 }
 
@@ -52,11 +45,16 @@ Bottleneck quantised(const Codebook& codebook, const Tensor& z, const Autoencode
   const Tensor of_latents = mean(square(without_gradient(e) - z)) * (config.legacy_commitment ? 1 : beta),
                of_entries = mean(square(e - without_gradient(z))) * (config.legacy_commitment ? beta : 1);
   const Tensor loss = of_latents + of_entries;
-  losses.codebook = value_of(loss);
+  losses.codebook = item(loss);
   return {straight_through(e, z), loss * config.codebook};
 }
 
 }  // namespace
+
+Tensor mean_divergence(const DiagonalGaussian& latents) {
+  const Tensor each = square(latents.mean) + exp(latents.logvar) - latents.logvar - 1.0;
+  return sum(each) * (0.5 / static_cast<double>(latents.mean.dim(0)));
+}
 
 AutoencoderObjective::AutoencoderObjective(const AutoencoderLossConfig& config,
                                            const PatchDiscriminator* discriminator, const Lpips* lpips)
@@ -100,7 +98,7 @@ AutoencoderLosses AutoencoderObjective::autoencoder_pass(const Autoencoder& auto
   const double elements = static_cast<double>(pictures.numel()) / N;
   if (config_.perceptual > 0) {
     const Tensor distance = lpips_->forward(pictures, seen);
-    losses.perceptual = value_of(mean(distance));
+    losses.perceptual = item(mean(distance));
     total = total + sum(distance) * (config_.perceptual * elements);
   }
   if (config_.feature_matching > 0) {
@@ -114,7 +112,7 @@ AutoencoderLosses AutoencoderObjective::autoencoder_pass(const Autoencoder& auto
   const double counted = codebook ? 1 / elements : 1;  // of the sum over a picture
   total = total * (counted / (std::exp(config_.logvar) * N));
   backward(total);
-  losses.reconstruction = value_of(total) + counted * elements * config_.logvar;
+  losses.reconstruction = item(total) + counted * elements * config_.logvar;
   Tensor dy = gradient_of(seen);
 
   if (config_.adversarial > 0 && step >= config_.adversarial_from) {
@@ -122,15 +120,15 @@ AutoencoderLosses AutoencoderObjective::autoencoder_pass(const Autoencoder& auto
     const Tensor judged = make_leaf(reconstruction_);
     const Tensor generator = -mean(discriminator_->frozen().forward(judged));
     backward(generator);
-    losses.generator = value_of(generator);
+    losses.generator = item(generator);
     const Tensor opinion = gradient_of(judged);
     losses.balance = std::min(last_layer_norm(features, dy) / (last_layer_norm(features, opinion) + kEps),
                               kLargestBalance);
     dy = dy + opinion * (losses.balance * config_.adversarial);
   }
 
-  losses.total = losses.reconstruction + value_of(middle.penalty) +
-                 config_.adversarial * losses.balance * losses.generator;
+  losses.total =
+      losses.reconstruction + item(middle.penalty) + config_.adversarial * losses.balance * losses.generator;
   backward(sum(picture * dy) + middle.penalty);
   return losses;
 }
@@ -140,7 +138,7 @@ DiscriminatorLosses AutoencoderObjective::discriminator_pass(const Tensor& pictu
   const Tensor real = discriminator_->forward(pictures), fake = discriminator_->forward(reconstruction_);
   const Tensor hinge = (mean(relu(1.0 - real)) + mean(relu(fake + 1.0))) * 0.5;
   backward(hinge);
-  return {value_of(hinge), value_of(mean(without_gradient(real))), value_of(mean(without_gradient(fake)))};
+  return {item(hinge), item(mean(without_gradient(real))), item(mean(without_gradient(fake)))};
 }
 
 }  // namespace sinopia

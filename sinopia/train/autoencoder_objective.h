@@ -42,6 +42,9 @@ struct DiscriminatorLosses {
   double real = 0, fake = 0;  ///< mean logits
 };
 
+/// The divergence of latents [N,H,W,C] from N(0,1), summed over a picture, the mean over N.
+Tensor mean_divergence(const DiagonalGaussian& latents);
+
 /// The two losses of an autoencoder and its discriminator. Their backward passes bring the gradients to the
 /// leaves that each is made of; nothing else keeps any. The autoencoder may have either bottleneck.
 /// Reference: latent-diffusion, ldm/modules/losses/contperceptual.py and vqperceptual.py, but that the

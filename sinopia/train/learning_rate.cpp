@@ -51,4 +51,8 @@ double learning_rate(const LearningRate& rate, int64_t step, int64_t steps) {
   return rate.peak * (rate.last_share + (1 - rate.last_share) * share);
 }
 
+double rate_with_peak(const LearningRate& rate, double given, double own_peak) {
+  return own_peak > 0 && rate.peak > 0 ? given * own_peak / rate.peak : given;
+}
+
 }  // namespace sinopia

@@ -25,4 +25,7 @@ struct LearningRate {
 /// Throws InvalidArgument for a step below 0, fields out of range, or InverseSqrt without a warm-up.
 double learning_rate(const LearningRate& rate, int64_t step, int64_t steps);
 
+/// A rate that learning_rate() gave, for a network whose own peak is another one; 0 for the same.
+double rate_with_peak(const LearningRate& rate, double given, double own_peak);
+
 }  // namespace sinopia

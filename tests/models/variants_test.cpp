@@ -43,18 +43,14 @@ CheckpointParts random_parts(const Variant& variant, bool codebook = false) {
   if (u.class_embedding == UNetClassEmbedding::Table) u.num_class_embeds = 20;
   if (u.class_embedding == UNetClassEmbedding::Projection) u.projection_input_dim = 40;
   apply(variant, u);
-  RandomParameters unet(1);
-  UNet(Scope(unet), u);
-  parts.unet.tensors = unet.taken();
+  parts.unet.tensors = fresh_tensors<UNet>(u, 1);
 
   AutoencoderConfig& v = parts.vae.config;
   v = autoencoder_config(codebook ? "vq-f4" : variant.vae);
   if (codebook) v.codebook->entries = 50;
   v.channels = {32, 32};
   v.layers_per_block = 1;
-  RandomParameters vae(2);
-  Autoencoder(Scope(vae), v);
-  parts.vae.tensors = vae.taken();
+  parts.vae.tensors = fresh_tensors<Autoencoder>(v, 2);
 
   for (const TextVariant& t : variant.text_encoders) {
     TextEncoderPart text;
@@ -69,9 +65,7 @@ CheckpointParts random_parts(const Variant& variant, bool codebook = false) {
     text.config.skip_layers = t.skip_layers;
     text.config.final_norm = t.final_norm;
     text.padding_id = t.padding_id;
-    RandomParameters source(3 + parts.text_encoders.size());
-    ClipTextModel(Scope(source), text.config);
-    text.tensors = source.taken();
+    text.tensors = fresh_tensors<ClipTextModel>(text.config, 3 + parts.text_encoders.size());
     parts.text_encoders.push_back(std::move(text));
   }
   return parts;

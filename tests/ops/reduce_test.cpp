@@ -11,6 +11,13 @@ namespace {
 
 using namespace testing;
 
+TEST(Item, IsTheOneElement) {
+  EXPECT_EQ(item(Tensor::from({1, 1}, std::vector<float>{0.1f})), static_cast<double>(0.1f));
+  EXPECT_EQ(kind_of([] { item(Tensor::empty({2})); }), ErrorKind::InvalidArgument);
+  EXPECT_EQ(kind_of([] { item(Tensor::empty({0})); }), ErrorKind::InvalidArgument);
+  EXPECT_EQ(kind_of([] { item(Tensor::empty({1}, DType::F16)); }), ErrorKind::InvalidArgument);
+}
+
 TEST(Moments, MatchTheFormula) {
   for (const Shape& shape : {Shape{1, 2}, Shape{3, 7}, Shape{2, 5, 4, 3}, Shape{2, 100003}}) {
     for (int correction : {0, 1}) {

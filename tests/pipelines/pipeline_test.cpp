@@ -332,15 +332,12 @@ TEST(Pipeline, PaintsWithACodebook) {
   const TemporaryFolder temporary;
   CheckpointParts parts = load_diffusers_folder(model("tiny-sd1"));
   parts.unet.config.in_channels = parts.unet.config.out_channels = 3;
-  RandomParameters unet(1), vae(2);
-  UNet(Scope(unet), parts.unet.config);
-  parts.unet.tensors = unet.taken();
+  parts.unet.tensors = fresh_tensors<UNet>(parts.unet.config, 1);
   parts.vae.config = autoencoder_config("vq-f4");
   parts.vae.config.channels = {32, 32, 32};
   parts.vae.config.layers_per_block = 1;
   parts.vae.config.codebook->entries = 70;
-  Autoencoder(Scope(vae), parts.vae.config);
-  parts.vae.tensors = vae.taken();
+  parts.vae.tensors = fresh_tensors<Autoencoder>(parts.vae.config, 2);
   save_diffusers_folder(temporary / "folder", parts);
   write_safetensors(temporary / "file.safetensors", join_checkpoint(parts));
   StableDiffusionPipeline pipeline(temporary / "folder"), other(temporary / "file.safetensors");

@@ -165,6 +165,16 @@ TEST(LossWeight, DoesNotDependOnThePrediction) {
   }
 }
 
+TEST(RateWithPeak, GoesAlongWithTheRate) {
+  const LearningRate rate{.peak = 2e-3, .shape = RateShape::Linear, .warmup_steps = 10};
+  for (const int64_t step : {0, 3, 10, 57}) {
+    const double given = learning_rate(rate, step, 100);
+    EXPECT_DOUBLE_EQ(rate_with_peak(rate, given, 5e-4), given / 4);
+    EXPECT_EQ(rate_with_peak(rate, given, 0), given);
+  }
+  EXPECT_EQ(rate_with_peak({.peak = 0}, 0, 5e-4), 0);
+}
+
 TEST(LossWeight, RefusesWhatMakesNoSense) {
   using enum ErrorKind;
   const auto weight = [](LossWeightingConfig config, Prediction prediction, double sigma) {

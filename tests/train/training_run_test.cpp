@@ -422,11 +422,7 @@ TEST_F(ConditionRun, ASmallPictureHelpsToRaiseTheResolution) {
 /// Narrow networks with random weights in the layout of Stable Diffusion XL.
 void write_small_sdxl(const std::filesystem::path& folder, const std::filesystem::path& autoencoder) {
   constexpr int64_t kPooled = 24, kNumber = 4;
-  const auto fresh = [](auto build) {
-    RandomParameters parameters(7);
-    build(Scope(parameters));
-    return parameters.taken();
-  };
+  constexpr uint64_t kSeed = 7;
   const Variant& variant = variant_named("sdxl");
   CheckpointParts parts;
   parts.family = variant.family;
@@ -445,7 +441,7 @@ void write_small_sdxl(const std::filesystem::path& folder, const std::filesystem
   unet.cross_attention_dim = 16 + 32;
   unet.addition_time_embed_dim = kNumber;
   unet.projection_input_dim = kPooled + 6 * kNumber;
-  parts.unet.tensors = fresh([&](const Scope& scope) { UNet(scope, unet); });
+  parts.unet.tensors = fresh_tensors<UNet>(unet, kSeed);
   for (const TextVariant& text : variant.text_encoders) {
     const bool second = !parts.text_encoders.empty();
     TextEncoderPart part;
@@ -458,7 +454,7 @@ void write_small_sdxl(const std::filesystem::path& folder, const std::filesystem
                    .skip_layers = text.skip_layers,
                    .final_norm = text.final_norm};
     part.padding_id = text.padding_id;
-    part.tensors = fresh([&](const Scope& scope) { ClipTextModel(scope, part.config); });
+    part.tensors = fresh_tensors<ClipTextModel>(part.config, kSeed);
     parts.text_encoders.push_back(std::move(part));
   }
   save_diffusers_folder(folder, parts);

@@ -3,7 +3,7 @@
 #include <fstream>
 #include <set>
 
-#include "sinopia/train/trainers/picture_grid.h"
+#include "sinopia/io/picture_grid.h"
 #include "tests/reference.h"
 #include "tests/temporary_folder.h"
 

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <map>
 #include <optional>
 #include <utility>
 
@@ -10,6 +9,7 @@
 #include "sinopia/base/error.h"
 #include "sinopia/io/file.h"
 #include "sinopia/io/image_tensor.h"
+#include "sinopia/io/picture_grid.h"
 #include "sinopia/models/checkpoint/folder.h"
 #include "sinopia/models/checkpoint/single_file.h"
 #include "sinopia/models/stable_diffusion.h"
@@ -21,7 +21,6 @@
 #include "sinopia/train/data/prefetch.h"
 #include "sinopia/train/evaluation/picture_quality.h"
 #include "sinopia/train/trainers/batches.h"
-#include "sinopia/train/trainers/picture_grid.h"
 #include "sinopia/train/trainers/training_set.h"
 
 namespace sinopia {
@@ -40,21 +39,8 @@ AutoencoderPart starting_part(const Recipe& recipe) {
   AutoencoderPart part;
   part.config = autoencoder_config_from_json(read_text_file(r.config, kMaxConfigBytes));
   part.config.sample_size = std::max(recipe.data.width, recipe.data.height);
-  RandomParameters fresh(recipe.seed);
-  Autoencoder(Scope(fresh), part.config);
-  part.tensors = fresh.taken();
+  part.tensors = fresh_tensors<Autoencoder>(part.config, static_cast<uint64_t>(recipe.seed));
   return part;
-}
-
-/// A network whose parameters are trained.
-template <class Network, class Config>
-Network build_trained(TensorMap tensors, const Config& config, const char* what, TensorMap& leaves) {
-  CheckpointParameters given(std::move(tensors), what);
-  TrainableParameters parameters(given);
-  Network network(Scope(parameters), config);
-  given.finish();
-  leaves = parameters.leaves();
-  return network;
 }
 
 class AutoencoderTrainer final : public Trainer {
@@ -64,21 +50,18 @@ class AutoencoderTrainer final : public Trainer {
     const AutoencoderRecipe& r = recipe.autoencoder;
     AutoencoderPart part = starting_part(recipe);
     config_ = part.config;
-    const int64_t factor = config_.factor();
-    SINOPIA_CHECK(recipe.data.width % factor == 0 && recipe.data.height % factor == 0 &&
-                      (!recipe.data.buckets || recipe.data.bucket_multiple % factor == 0),
-                  InvalidArgument, "[train] expected pictures of multiples of {} pixels, got {}x{}", factor,
-                  recipe.data.width, recipe.data.height);
+    check_picture_sizes(recipe.data, config_.factor());
     TensorMap leaves;
-    autoencoder_.emplace(build_trained<Autoencoder>(std::move(part.tensors), config_, "autoencoder", leaves));
+    autoencoder_.emplace(
+        trainable_network<Autoencoder>(std::move(part.tensors), config_, "autoencoder", leaves));
     generator_ = std::make_unique<TrainedNetwork>("autoencoder", leaves, recipe.optimizer, recipe.ema);
     if (r.loss.adversarial > 0 || r.loss.feature_matching > 0) {
-      RandomParameters fresh(static_cast<uint64_t>(recipe.seed) + 1);
       const PatchDiscriminatorConfig config{
           .in_channels = 3, .width = r.discriminator_width, .layers = r.discriminator_layers};
-      TrainableParameters parameters(fresh);
-      discriminator_.emplace(Scope(parameters), config);
-      judge_ = std::make_unique<TrainedNetwork>("discriminator", parameters.leaves(), recipe.optimizer,
+      TensorMap fresh = fresh_tensors<PatchDiscriminator>(config, static_cast<uint64_t>(recipe.seed) + 1);
+      discriminator_.emplace(
+          trainable_network<PatchDiscriminator>(std::move(fresh), config, "discriminator", leaves));
+      judge_ = std::make_unique<TrainedNetwork>("discriminator", leaves, recipe.optimizer,
                                                 EmaRecipe{.keep = false});
     }
     if (!r.vgg16.empty()) lpips_.emplace(load_lpips(r.vgg16));
@@ -123,9 +106,8 @@ class AutoencoderTrainer final : public Trainer {
     generator_->finish_step(result.taken);
     if (discriminates) {
       // Its gradients are clipped by themselves; a step that is not finite is left out for both.
-      const double own = recipe_.autoencoder.discriminator_rate;
-      const double peak = recipe_.optimizer.rate.peak;
-      const StepGuard::Update own_update = judge_->update(own > 0 && peak > 0 ? rate * own / peak : rate);
+      const StepGuard::Update own_update = judge_->update(
+          rate_with_peak(recipe_.optimizer.rate, rate, recipe_.autoencoder.discriminator_rate));
       judge_->finish_step(result.taken && StepGuard(recipe_.optimizer.clip).step({&own_update, 1}).taken);
     }
     ++step_;
@@ -161,7 +143,7 @@ class AutoencoderTrainer final : public Trainer {
       const Tensor pictures = validation_pictures(begin, static_cast<size_t>(recipe_.batch));
       const DiagonalGaussian latents = network.encode(pictures);
       const Tensor got = clamp(network.decode(latents.mean), -1, 1);
-      l1 += value_of(mean(abs(pictures - got))) * static_cast<double>(pictures.dim(0));
+      l1 += item(mean(abs(pictures - got))) * static_cast<double>(pictures.dim(0));
       const std::vector<Image> shown = tensor_to_images(pictures), made = tensor_to_images(got);
       for (size_t i = 0; i < shown.size(); ++i) {
         // Equal pictures, which have no end of it, count as what one step in 100 pixels would.
@@ -173,8 +155,8 @@ class AutoencoderTrainer final : public Trainer {
       if (use)
         use->add(network.codebook()->nearest(latents.mean));
       else
-        kl += value_of(sum(square(latents.mean) + exp(latents.logvar) - latents.logvar - 1.0)) * 0.5;
-      if (lpips_) lpips += value_of(sum(lpips_->forward(pictures, got)));
+        kl += item(mean_divergence(latents)) * static_cast<double>(pictures.dim(0));
+      if (lpips_) lpips += item(sum(lpips_->forward(pictures, got)));
     }
     const auto count = static_cast<double>(examples.size());
     Scalars scalars{{"validation/loss", l1 / count},
@@ -208,8 +190,8 @@ class AutoencoderTrainer final : public Trainer {
     const Tensor pictures = make(0).pictures;
     const Tensor latents = network.encode(pictures).sample(noise_for(pictures, Purpose::Posterior, 0));
     const auto count = static_cast<double>(latents.numel());
-    const double mean_value = value_of(sum(latents)) / count;
-    const double variance = value_of(sum(square(latents - mean_value))) / (count - 1);
+    const double mean_value = item(sum(latents)) / count;
+    const double variance = item(sum(square(latents - mean_value))) / (count - 1);
     AutoencoderPart part{generator_->result(), config_};
     part.config.shift_factor = 0;
     part.config.scaling_factor = 1 / std::sqrt(variance);
@@ -227,8 +209,6 @@ class AutoencoderTrainer final : public Trainer {
   StepGuard& guard() override { return guard_; }
 
  private:
-  static double value_of(const Tensor& scalar) { return static_cast<double>(scalar.values<float>()[0]); }
-
   PictureBatch make(int64_t number) const {
     const TrainingSet::Batch batch = data_.batch(number);
     std::vector<Tensor> pictures;

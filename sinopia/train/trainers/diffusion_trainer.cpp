@@ -10,12 +10,14 @@
 #include "sinopia/autograd/tape.h"
 #include "sinopia/base/error.h"
 #include "sinopia/io/file.h"
+#include "sinopia/io/picture_grid.h"
 #include "sinopia/io/sha256.h"
 #include "sinopia/models/checkpoint/folder.h"
 #include "sinopia/models/checkpoint/single_file.h"
 #include "sinopia/models/checkpoint/variants.h"
 #include "sinopia/nn/parameters.h"
 #include "sinopia/ops/elementwise.h"
+#include "sinopia/ops/reduce.h"
 #include "sinopia/ops/shape.h"
 #include "sinopia/pipelines/generation.h"
 #include "sinopia/pipelines/sampling_choice.h"
@@ -24,21 +26,12 @@
 #include "sinopia/train/trainers/caption_encoder.h"
 #include "sinopia/train/trainers/conditions/condition.h"
 #include "sinopia/train/trainers/latents.h"
-#include "sinopia/train/trainers/picture_grid.h"
 #include "sinopia/train/trainers/training_set.h"
 
 namespace sinopia {
 namespace {
 
 constexpr size_t kMaxConfigBytes = size_t{1} << 20;
-
-/// Random weights of a network, as a checkpoint holds them.
-template <class Network, class Config>
-TensorMap fresh_tensors(const Config& config, uint64_t seed) {
-  RandomParameters parameters(seed);
-  Network(Scope(parameters), config);
-  return parameters.taken();
-}
 
 void set_prediction(ScheduleInfo& schedule, const DiffusionRecipe& r) {
   constexpr std::array<const char*, 5> kNames = {"", "epsilon", "v_prediction", "sample", "flow_prediction"};
@@ -92,12 +85,8 @@ CheckpointParts starting_parts(const Recipe& recipe) {
   SINOPIA_CHECK(parts.unet.config.out_channels == vae.latent_channels, InvalidArgument,
                 "[train] the denoiser gives {} channels, the autoencoder has {}",
                 parts.unet.config.out_channels, vae.latent_channels);
-  const int64_t factor = vae.factor();
-  SINOPIA_CHECK(recipe.data.width % factor == 0 && recipe.data.height % factor == 0 &&
-                    (!recipe.data.buckets || recipe.data.bucket_multiple % factor == 0),
-                InvalidArgument, "[train] expected pictures of multiples of {} pixels, got {}x{}", factor,
-                recipe.data.width, recipe.data.height);
-  parts.unet.config.sample_size = std::max(recipe.data.width, recipe.data.height) / factor;
+  check_picture_sizes(recipe.data, vae.factor());
+  parts.unet.config.sample_size = std::max(recipe.data.width, recipe.data.height) / vae.factor();
   int64_t width = 0;
   for (const TextEncoderPart& text : parts.text_encoders) width += text.config.hidden_size;
   SINOPIA_CHECK(width == parts.unet.config.cross_attention_dim, InvalidArgument,
@@ -166,10 +155,10 @@ class DiffusionTrainer final : public Trainer {
       for (auto& network : trained_) network->gather(share);
     }
     const double rate = learning_rate(recipe_.optimizer.rate, step_, recipe_.steps);
-    const double peak = recipe_.optimizer.rate.peak, text = recipe_.diffusion.text_rate;
+    const double text_rate = rate_with_peak(recipe_.optimizer.rate, rate, recipe_.diffusion.text_rate);
     std::vector<StepGuard::Update> updates;
     for (size_t i = 0; i < trained_.size(); ++i)
-      updates.push_back(trained_[i]->update(i > 0 && text > 0 && peak > 0 ? rate * text / peak : rate));
+      updates.push_back(trained_[i]->update(i > 0 ? text_rate : rate));
     const StepGuard::Result result = guard_.step(updates);
     for (auto& network : trained_) network->finish_step(result.taken);
     ++step_;
@@ -272,18 +261,16 @@ class DiffusionTrainer final : public Trainer {
   /// tensors of those alone that are not.
   template <class Network, class Part>
   Network train(Part& part, const std::string& name, bool trained) {
-    CheckpointParameters given(part.tensors, name);
     if (!trained) {
+      CheckpointParameters given(part.tensors, name);
       Network network(Scope(given), part.config);
       given.finish();
       return network;
     }
-    TrainableParameters parameters(given);
-    Network network(Scope(parameters), part.config);
-    given.finish();
-    trained_.push_back(
-        std::make_unique<TrainedNetwork>(name, parameters.leaves(), recipe_.optimizer, recipe_.ema));
+    TensorMap leaves;
+    auto network = trainable_network<Network>(std::move(part.tensors), part.config, name, leaves);
     part.tensors.clear();
+    trained_.push_back(std::make_unique<TrainedNetwork>(name, leaves, recipe_.optimizer, recipe_.ema));
     return network;
   }
 
@@ -342,7 +329,7 @@ class DiffusionTrainer final : public Trainer {
     const Tensor loss = objective_->loss(
         denoise(networks_, noised, batch.captions, batch.latents.sizes, batch.conditions), noised);
     backward(loss);
-    return static_cast<double>(loss.values<float>()[0]);
+    return item(loss);
   }
 
   /// sizes [N,6]: SizeConditioning::values.
@@ -401,10 +388,9 @@ class DiffusionTrainer final : public Trainer {
   TensorMap kept_texts(const DiffusionNetworks& networks, std::span<const std::string> captions) const {
     std::map<std::string, std::vector<Tensor>> rows;
     for (const std::string& caption : captions) {
-      const TensorMap kept = text_cache_->get(
-          sha256_hex({reinterpret_cast<const uint8_t*>(caption.data()), caption.size()}), [&] {
-            return encode(networks, {&caption, 1});
-          });
+      const TensorMap kept = text_cache_->get(sha256_hex_of_text(caption), [&] {
+        return encode(networks, {&caption, 1});
+      });
       for (const auto& [name, tensor] : kept) rows[name].push_back(tensor);
     }
     TensorMap result;

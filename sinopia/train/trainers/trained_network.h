@@ -3,7 +3,9 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <utility>
 
+#include "sinopia/nn/parameters.h"
 #include "sinopia/train/ema.h"
 #include "sinopia/train/optimizers/gradients.h"
 #include "sinopia/train/recipe/recipe.h"
@@ -42,5 +44,18 @@ class TrainedNetwork {
   std::optional<Ema> ema_;
   GradientBuffer gradients_;
 };
+
+/// A network on leaves that hold what a checkpoint's tensors do, which are all used; `what` names it in
+/// errors. Throws as CheckpointParameters does.
+template <class Network, class Config>
+Network trainable_network(TensorMap tensors, const Config& config, const std::string& what,
+                          TensorMap& leaves) {
+  CheckpointParameters given(std::move(tensors), what);
+  TrainableParameters parameters(given);
+  Network network(Scope(parameters), config);
+  given.finish();
+  leaves = parameters.leaves();
+  return network;
+}
 
 }  // namespace sinopia

@@ -28,12 +28,6 @@ std::unique_ptr<Trainer> make_trainer(const Recipe& recipe) {
                                                    : make_diffusion_trainer(recipe);
 }
 
-void make_folder(const fs::path& folder) {
-  std::error_code error;
-  fs::create_directories(folder, error);
-  SINOPIA_CHECK(!error, Backend, "[train] cannot make the folder '{}': {}", folder.string(), error.message());
-}
-
 RunCheckpoints checkpoints_of(const Recipe& recipe) {
   return RunCheckpoints(fs::path(recipe.output) / "checkpoints", static_cast<int>(recipe.checkpoints.keep),
                         recipe.checkpoints.keep_every);

@@ -1,7 +1,6 @@
 #include "sinopia/train/trainers/training_set.h"
 
 #include <algorithm>
-#include <string_view>
 #include <utility>
 
 #include <fmt/format.h>
@@ -10,13 +9,13 @@
 #include "sinopia/io/sha256.h"
 
 namespace sinopia {
-namespace {
 
-std::string hash_of(std::string_view text) {
-  return sha256_hex({reinterpret_cast<const uint8_t*>(text.data()), text.size()});
+void check_picture_sizes(const DataRecipe& recipe, int64_t factor) {
+  SINOPIA_CHECK(recipe.width % factor == 0 && recipe.height % factor == 0 &&
+                    (!recipe.buckets || recipe.bucket_multiple % factor == 0),
+                InvalidArgument, "[train] expected pictures of multiples of {} pixels, got {}x{}", factor,
+                recipe.width, recipe.height);
 }
-
-}  // namespace
 
 TrainingSet::TrainingSet(const DataRecipe& recipe, int64_t batch, uint64_t seed)
     : recipe_(recipe), batch_(batch), seed_(seed) {
@@ -41,7 +40,7 @@ TrainingSet::TrainingSet(const DataRecipe& recipe, int64_t batch, uint64_t seed)
   for (int64_t i = 0; i < static_cast<int64_t>(places_.size()); ++i) {
     const CaptionedPicture& example = (*this)[i];
     const bool validates = by_split && example.split == recipe.validation_split;
-    if (validates || !by_split) candidates.emplace_back(hash_of(example.name), i);
+    if (validates || !by_split) candidates.emplace_back(sha256_hex_of_text(example.name), i);
     if (!validates && (recipe.split.empty() || example.split == recipe.split)) trained_.push_back(i);
   }
   std::ranges::sort(candidates);
@@ -49,7 +48,7 @@ TrainingSet::TrainingSet(const DataRecipe& recipe, int64_t batch, uint64_t seed)
   for (size_t i = 0; i < taken; ++i) validation_.push_back(candidates[i].second);
   if (!by_split) {
     const std::string last = taken > 0 ? candidates[taken - 1].first : "";
-    std::erase_if(trained_, [&](int64_t i) { return hash_of((*this)[i].name) <= last; });
+    std::erase_if(trained_, [&](int64_t i) { return sha256_hex_of_text((*this)[i].name) <= last; });
   }
   SINOPIA_CHECK(!trained_.empty(), NotFound,
                 "[data] {} pictures, but none of the split '{}' beside the {} for validation", places_.size(),
@@ -115,8 +114,9 @@ bool TrainingSet::mirrored(int64_t example, int64_t number, int64_t index) const
 }
 
 std::string TrainingSet::content_key(int64_t example, PictureSize size, bool is_mirrored) const {
-  return hash_of(fmt::format("{} {}x{}{}", sets_[place(example).set].content_hash(place(example).index),
-                             size.width, size.height, is_mirrored ? " mirrored" : ""));
+  return sha256_hex_of_text(fmt::format("{} {}x{}{}",
+                                        sets_[place(example).set].content_hash(place(example).index),
+                                        size.width, size.height, is_mirrored ? " mirrored" : ""));
 }
 
 bool TrainingSet::is_fixed() const {

@@ -11,6 +11,9 @@
 
 namespace sinopia {
 
+/// Throws InvalidArgument unless pictures of a recipe fall into whole latent cells of `factor` pixels.
+void check_picture_sizes(const DataRecipe& recipe, int64_t factor);
+
 /// The pictures of a run: those that are trained on, in batches, and those that validation takes. What is
 /// drawn depends on the seed and a batch's number alone. Thread safe.
 class TrainingSet {
