@@ -4,6 +4,7 @@
 #include <limits>
 #include <random>
 
+#include "tests/kind_of.h"
 #include "tests/reference.h"
 
 namespace sinopia {
@@ -13,9 +14,9 @@ using namespace testing;
 
 TEST(Item, IsTheOneElement) {
   EXPECT_EQ(item(Tensor::from({1, 1}, std::vector<float>{0.1f})), static_cast<double>(0.1f));
-  EXPECT_EQ(kind_of([] { item(Tensor::empty({2})); }), ErrorKind::InvalidArgument);
-  EXPECT_EQ(kind_of([] { item(Tensor::empty({0})); }), ErrorKind::InvalidArgument);
-  EXPECT_EQ(kind_of([] { item(Tensor::empty({1}, DType::F16)); }), ErrorKind::InvalidArgument);
+  EXPECT_EQ(testing::kind_of([] { item(Tensor::empty({2})); }), ErrorKind::InvalidArgument);
+  EXPECT_EQ(testing::kind_of([] { item(Tensor::empty({0})); }), ErrorKind::InvalidArgument);
+  EXPECT_EQ(testing::kind_of([] { item(Tensor::empty({1}, DType::F16)); }), ErrorKind::InvalidArgument);
 }
 
 TEST(Moments, MatchTheFormula) {
