@@ -98,6 +98,7 @@ StableDiffusion StableDiffusion::build(CheckpointParts parts) {
   result.variant_ = std::move(parts.variant);
   result.description_ = std::move(parts.description);
   result.schedule_ = std::move(parts.schedule);
+  result.class_names_ = std::move(parts.class_names);
   const auto note_mapped = [](const TensorMap& tensors, std::vector<Tensor>& mapped) {
     for (const auto& [name, tensor] : tensors)
       if (tensor.storage()->is_mapped()) mapped.push_back(tensor);

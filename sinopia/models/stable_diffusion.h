@@ -53,6 +53,8 @@ class StableDiffusion {
   const std::vector<TextEncoder>& text_encoders() const { return text_encoders_; }
   const MappedWeights& mapped_weights() const { return mapped_weights_; }
   const ScheduleInfo& schedule() const { return schedule_; }
+  /// See CheckpointParts::class_names.
+  const std::vector<std::string>& class_names() const { return class_names_; }
   Family family() const { return family_; }
   const std::string& variant() const { return variant_; }
   const std::string& description() const { return description_; }
@@ -66,6 +68,7 @@ class StableDiffusion {
   std::vector<TextEncoder> text_encoders_;
   MappedWeights mapped_weights_;
   ScheduleInfo schedule_;
+  std::vector<std::string> class_names_;
 };
 
 /// The parts of a single file or a diffusers folder, whichever the path is.

@@ -68,25 +68,25 @@ constexpr double kGoldenTolerance = 1e-5;  // as the manifest says
 
 inline void expect_golden(const Tensor& got, const Tensor& want, const std::string& what) {
   const double error = relative_error(got, want);
-  testing::Test::RecordProperty(what, fmt::format("{:.1e}", error));
+  ::testing::Test::RecordProperty(what, fmt::format("{:.1e}", error));
   EXPECT_LE(error, kGoldenTolerance) << what;
 }
 
 /// Every way to compute 3x3 convolutions in turn, for the process; Auto again at the end.
-class EachConv2dMethod : public testing::TestWithParam<Conv2dMethod> {
+class EachConv2dMethod : public ::testing::TestWithParam<Conv2dMethod> {
  protected:
   void SetUp() override { set_conv2d_method(GetParam()); }
   void TearDown() override { set_conv2d_method(Conv2dMethod::Auto); }
 };
 
-inline std::string conv2d_method_name(const testing::TestParamInfo<Conv2dMethod>& method) {
+inline std::string conv2d_method_name(const ::testing::TestParamInfo<Conv2dMethod>& method) {
   return std::string(kConv2dMethodNames[static_cast<size_t>(method.param)]);
 }
 
-#define SINOPIA_FOR_EACH_CONV2D_METHOD(suite)                                                 \
-  INSTANTIATE_TEST_SUITE_P(Methods, suite,                                                    \
-                           testing::Values(Conv2dMethod::Auto, Conv2dMethod::Direct,          \
-                                           Conv2dMethod::Winograd2, Conv2dMethod::Winograd4), \
+#define SINOPIA_FOR_EACH_CONV2D_METHOD(suite)                                                   \
+  INSTANTIATE_TEST_SUITE_P(Methods, suite,                                                      \
+                           ::testing::Values(Conv2dMethod::Auto, Conv2dMethod::Direct,          \
+                                             Conv2dMethod::Winograd2, Conv2dMethod::Winograd4), \
                            conv2d_method_name)
 
 }  // namespace sinopia

@@ -11,7 +11,9 @@
 #include "sinopia/models/checkpoint/single_file.h"
 #include "sinopia/models/stable_diffusion.h"
 #include "sinopia/ops/shape.h"
+#include "tests/kind_of.h"
 #include "tests/models/golden.h"
+#include "tests/temporary_folder.h"
 
 namespace sinopia {
 namespace {
@@ -82,7 +84,7 @@ void expect_equal(const TensorMap& got, const TensorMap& want) {
   }
 }
 
-class EveryVariant : public testing::TestWithParam<std::tuple<const char*, bool>> {
+class EveryVariant : public ::testing::TestWithParam<std::tuple<const char*, bool>> {
  protected:
   static const char* name() { return std::get<0>(GetParam()); }
   static CheckpointParts parts() { return random_parts(variant_named(name()), std::get<1>(GetParam())); }
@@ -146,6 +148,26 @@ TEST_P(EveryVariant, SaysTheSameFromAFolder) {
             0);
 }
 
+TEST(Variants, AFolderKeepsClassesAndTheirNames) {
+  const testing::TemporaryFolder folder;
+  CheckpointParts parts = random_parts(variant_named("sd1-class"));
+  for (int i = 0; i < 12; ++i) parts.class_names.push_back(fmt::format("class \"{}\"", 11 - i));
+  parts.unet.config.semantic_classes = 5;
+  parts.unet.config.in_channels += 5;
+  parts.unet.tensors = fresh_tensors<UNet>(parts.unet.config, 4);
+  save_diffusers_folder(folder.path(), parts);
+  const CheckpointParts back = read_checkpoint(folder.path());
+  EXPECT_EQ(back.variant, "sd1-class");
+  EXPECT_EQ(back.unet.config, parts.unet.config);
+  EXPECT_EQ(back.class_names, parts.class_names);
+  EXPECT_EQ(testing::kind_of([&] { join_checkpoint(parts); }), ErrorKind::Unsupported);
+  const auto index = folder / "model_index.json";
+  auto json = nlohmann::json::parse(std::ifstream(index));
+  json["id2label"].erase("3");
+  std::ofstream(index) << json;
+  EXPECT_EQ(testing::kind_of([&] { read_checkpoint(folder.path()); }), ErrorKind::Corrupt);
+}
+
 TEST(Variants, AreWrittenWithTheShapesThatOthersExpect) {
   const TensorFile sd1 = join_checkpoint(random_parts(variant_named("sd1")));
   const TensorFile sd2 = join_checkpoint(random_parts(variant_named("sd2")));
@@ -189,10 +211,10 @@ TEST(Variants, ALatentScaleOfItsOwnSurvivesASingleFile) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Rows, EveryVariant,
-                         testing::Combine(testing::Values("sd1", "sd1-inpaint", "sd1-edit", "sd2",
-                                                          "sd2-inpaint", "x4-upscaler", "sdxl",
-                                                          "sdxl-inpaint", "sdxl-refiner"),
-                                          testing::Bool()),
+                         ::testing::Combine(::testing::Values("sd1", "sd1-inpaint", "sd1-edit", "sd1-class",
+                                                              "sd2", "sd2-inpaint", "x4-upscaler", "sdxl",
+                                                              "sdxl-inpaint", "sdxl-refiner"),
+                                            ::testing::Bool()),
                          [](const auto& row) {
                            std::string name = std::get<0>(row.param);
                            std::replace(name.begin(), name.end(), '-', '_');

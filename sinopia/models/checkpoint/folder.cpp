@@ -85,7 +85,24 @@ std::string pipeline_index(const CheckpointParts& parts, const Variant& variant)
     index["feature_extractor"] = {nullptr, nullptr};
     index["requires_safety_checker"] = false;
   }
+  for (size_t i = 0; i < parts.class_names.size(); ++i)
+    index["id2label"][std::to_string(i)] = parts.class_names[i];
   return index.dump(2) + "\n";
+}
+
+/// Names of classes by their numbers, as diffusers' DiTPipeline has them.
+std::vector<std::string> class_names(const Json& index) {
+  std::vector<std::string> names;
+  const auto list = index.find("id2label");
+  if (list == index.end() || list->is_null()) return names;
+  for (size_t i = 0; i < list->size(); ++i) {
+    const auto name = list->find(std::to_string(i));
+    SINOPIA_CHECK(name != list->end() && name->is_string(), Corrupt,
+                  "[checkpoint] expected the folder's id2label to name the classes 0 to {}, {} is missing",
+                  list->size() - 1, i);
+    names.push_back(name->get<std::string>());
+  }
+  return names;
 }
 
 void write_network(const fs::path& folder, const char* name, const TensorMap& tensors,
@@ -194,6 +211,7 @@ CheckpointParts load_diffusers_folder(const fs::path& folder, std::string_view v
   parts.family = variant.family;
   parts.variant = variant.name;
   parts.description = variant.title;
+  parts.class_names = class_names(index);
   if (has_component(index, "vae", {"AutoencoderKL", "VQModel"})) {
     parts.vae.config = autoencoder_config_from_json(read_config(folder / "vae" / "config.json"));
     parts.vae.tensors = with_current_attention_names(read_component(folder / "vae", variant_name).tensors);

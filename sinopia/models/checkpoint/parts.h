@@ -53,7 +53,8 @@ struct CheckpointParts {
   AutoencoderPart vae;
   std::vector<TextEncoderPart> text_encoders;
   ScheduleInfo schedule;
-  std::vector<std::string> dropped;  ///< keys that carry nothing for inference and were left out
+  std::vector<std::string> class_names;  ///< of the rows of the UNet's class table, as far as they are known
+  std::vector<std::string> dropped;      ///< keys that carry nothing for inference and were left out
   std::map<std::string, std::string> metadata;
 };
 

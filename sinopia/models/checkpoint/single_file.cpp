@@ -268,6 +268,8 @@ CheckpointParts split_checkpoint(const TensorFile& file) {
 
 TensorFile join_checkpoint(const CheckpointParts& parts) {
   const Variant& variant = variant_named(parts.variant);
+  SINOPIA_CHECK(parts.unet.config.semantic_classes == 0, Unsupported,
+                "[checkpoint] a single file cannot say that a UNet takes semantic maps: write a folder");
   TensorFile file;
   file.metadata = parts.metadata;
   file.metadata["modelspec.prediction_type"] = parts.schedule.prediction == "v_prediction" ? "v" : "epsilon";

@@ -45,6 +45,8 @@ const std::vector<Variant>& rows() {
         {Family::StableDiffusion1, "sd1-edit", "Stable Diffusion 1, edits by instruction (InstructPix2Pix)",
          false, kNoClass, kCross, kNone, 8, true, 8, 32, 0, "sd", eps,
          "StableDiffusionInstructPix2PixPipeline", kClipL},
+        {Family::StableDiffusion1, "sd1-class", "Stable Diffusion 1 with classes", false, kTable, kCross,
+         kNone, 4, true, 8, 64, 0, "sd", eps, "StableDiffusionPipeline", kClipL},
         {Family::StableDiffusion2, "sd2", "Stable Diffusion 2", true, kNoClass, kCross, kNone, 4, true, 0, 96,
          0, "sd", v2, "StableDiffusionPipeline", kOpenClipH},
         {Family::StableDiffusion2, "sd2-inpaint", "Stable Diffusion 2, inpainting", true, kNoClass, kCross,
@@ -73,7 +75,7 @@ UNetClassEmbedding class_of(const UNetConfig& c) {
 bool fits(const Variant& v, const UNetConfig& c) {
   return v.linear_projection == c.use_linear_projection && v.class_embedding == class_of(c) &&
          v.first == c.attention.front() && v.last == c.attention.back() &&
-         unet_in_channels(v, c.out_channels) == c.in_channels;
+         unet_in_channels(v, c.out_channels) + c.semantic_classes == c.in_channels;
 }
 
 }  // namespace

@@ -19,6 +19,8 @@ enum class UNetAddition { None, TextTime };
 struct UNetConfig {
   int64_t sample_size = 64;  ///< latent cells of the pictures it was trained on
   int64_t in_channels = 4, out_channels = 4;
+  int64_t semantic_classes =
+      0;  ///< of the input channels: the last ones, one for each class of a semantic map
   bool center_input_sample = false;
   bool flip_sin_to_cos = true;
   float freq_shift = 0;

@@ -221,6 +221,7 @@ void check(const UNetConfig& c) {
   expect(c.only_cross_attention.size() == n, "only_cross_attention");
   expect(c.norm_num_groups > 0, "norm_num_groups");
   expect(c.in_channels > 0 && c.out_channels > 0, "in_channels");
+  expect(c.semantic_classes >= 0 && c.semantic_classes < c.in_channels, "semantic_classes");
   expect(c.cross_attention_dim >= 0, "cross_attention_dim");
   for (size_t i = 0; i < n; ++i) {
     const bool attends = c.attention[i] != kNone || (i + 1 == n && c.middle != UNetMiddle::Residual);
@@ -260,6 +261,7 @@ UNetConfig unet_config_from_json(std::string_view json) {
   c.sample_size = in.integer("sample_size", 64);
   c.in_channels = in.integer("in_channels", text ? 4 : 3);
   c.out_channels = in.integer("out_channels", text ? 4 : 3);
+  c.semantic_classes = in.integer("semantic_classes", 0);
   c.center_input_sample = in.boolean("center_input_sample", false);
   c.flip_sin_to_cos = in.boolean("flip_sin_to_cos", true);
   c.freq_shift = static_cast<float>(in.number("freq_shift", 0));
@@ -324,6 +326,7 @@ std::string unet_config_to_json(const UNetConfig& c) {
       {"up_block_types", up},
   };
   if (c.num_class_embeds > 0) json["num_class_embeds"] = c.num_class_embeds;
+  if (c.semantic_classes > 0) json["semantic_classes"] = c.semantic_classes;
   if (c.class_embedding == UNetClassEmbedding::Timestep) json["class_embed_type"] = "timestep";
   if (c.class_embedding == UNetClassEmbedding::Projection) json["class_embed_type"] = "projection";
   json["mid_block_type"] = c.middle == UNetMiddle::Cross ? "UNetMidBlock2DCrossAttn" : "UNetMidBlock2D";
