@@ -8,6 +8,7 @@
 #include "sinopia/base/error.h"
 #include "sinopia/diffusion/samplers/registry.h"
 #include "sinopia/diffusion/sigma_schedules.h"
+#include "sinopia/text/layout.h"
 
 namespace sinopia::cli {
 namespace {
@@ -51,6 +52,8 @@ void add_savings_options(CLI::App& app, Savings& s) {
 void add_request_options(CLI::App& app, GenerationRequest& r) {
   app.add_option("-p,--prompt", r.prompt, "what to paint")->type_name("TEXT");
   app.add_option("-n,--negative-prompt", r.negative_prompt, "what to avoid")->type_name("TEXT");
+  app.add_option("--class", r.class_label, "name or number of a class, for models that have them")
+      ->type_name("NAME");
   add_integer(app, "-W,--width", r.width, 8, 8192, "pixels, a multiple of 8 (the model's own size)");
   add_integer(app, "-H,--height", r.height, 8, 8192, "pixels, a multiple of 8 (the model's own size)");
   add_integer(app, "--steps", r.steps, 1, 1000, "steps (20)");
@@ -100,8 +103,20 @@ void add_generate(CLI::App& app, Action& action, std::stop_token stop) {
   add_request_options(*command, job->request);
   add_savings_options(*command, job->request.savings);
   add_job_options(*command, *job);
+  auto boxes = std::make_shared<std::vector<LayoutBox>>();
+  command
+      ->add_option_function<std::vector<std::string>>(
+          "--box",
+          [boxes](const std::vector<std::string>& texts) {
+            for (const std::string& text : texts)
+              checked("--box",
+                      [&](const std::string& box) { boxes->push_back(parse_layout_box(box)); })(text);
+          },
+          "something and where it is, for models trained with boxes: shares of the picture's sides; often")
+      ->type_name("LABEL:LEFT,TOP,RIGHT,BOTTOM");
   command->get_option("--model")->required();
-  command->callback([job, &action, stop] {
+  command->callback([job, boxes, &action, stop] {
+    job->request.prompt = layout_prompt(job->request.prompt, *boxes);
     for (const auto& [flag, value] :
          {std::pair("--width", job->request.width), std::pair("--height", job->request.height)})
       if (value % 8 != 0) throw UsageError(fmt::format("{}: expected a multiple of 8, got {}", flag, value));

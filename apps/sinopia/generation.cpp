@@ -65,6 +65,8 @@ void add_job_options(CLI::App& app, GenerationJob& job) {
   model("--embd-dir", job.embeddings, "folder of textual-inversion embeddings");
   model("-i,--init-img", job.init_image, "picture to start from (PNG, JPEG, WebP)");
   model("--mask", job.mask, "picture whose white part is painted anew; needs --init-img");
+  model("--semantic-map", job.semantic_map,
+        "gray picture of class numbers, for models that were trained with such maps");
   add_choice(
       app, "--prediction", {"epsilon", "v_prediction", "sample"},
       [&job](const std::string& name) { job.load.prediction = name; },
@@ -110,6 +112,7 @@ void run_job(GenerationJob& job, std::stop_token stop) {
   check_output(job);
   if (!job.init_image.empty()) request.init_image = read_image(job.init_image);
   if (!job.mask.empty()) request.mask = read_image(job.mask);
+  if (!job.semantic_map.empty()) request.semantic_map = read_image(job.semantic_map);
 
   StableDiffusionPipeline model(job.model, job.load);
   std::vector<std::string> embeddings;

@@ -20,7 +20,7 @@ struct GenerationJob {
   std::string output = "output.png";
   std::filesystem::path latent;  ///< a file for the latents before decoding, or nothing
   std::string json;              ///< a file, "-" for the standard output, or nothing
-  std::filesystem::path init_image, mask;
+  std::filesystem::path init_image, mask, semantic_map;
   int threads = 0;
   bool verbose = false;
 };

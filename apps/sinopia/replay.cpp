@@ -31,6 +31,8 @@ void replay(GenerationJob& job, const std::filesystem::path& picture, const std:
     throw UsageError("this picture was made from another one: give it with --init-img");
   if (read.needs_mask && job.mask.empty())
     throw UsageError("this picture was made with a mask: give it with --mask");
+  if (read.needs_semantic_map && job.semantic_map.empty())
+    throw UsageError("this picture was made from a semantic map: give it with --semantic-map");
   if (read.request.savings.tiny_decoder && job.load.taesd.empty())
     throw UsageError("this picture was decoded with a tiny decoder: give it with --taesd");
   if (!read.ignored.empty())

@@ -1,6 +1,7 @@
 #include "sinopia/pipelines/generation.h"
 
 #include <algorithm>
+#include <charconv>
 #include <numeric>
 
 #include "sinopia/base/clock.h"
@@ -19,6 +20,7 @@
 #include "sinopia/pipelines/metadata.h"
 #include "sinopia/pipelines/preview.h"
 #include "sinopia/pipelines/sampling_choice.h"
+#include "sinopia/pipelines/semantic_map.h"
 #include "sinopia/tensor/allocator.h"
 
 namespace sinopia {
@@ -34,7 +36,9 @@ class Generation {
       : nets_(networks), request_(request) {
     validate(request);
     settle_masks();
+    settle_classes();
     settle_size();
+    settle_semantic_map();
     settle_plan();
     settle_savings();
   }
@@ -56,7 +60,8 @@ class Generation {
  private:
   // The networks' channels decide which form of inpainting they can do.
   void settle_masks() {
-    const int64_t C = nets_.vae.config().latent_channels, in = nets_.unet.config().in_channels;
+    const UNetConfig& unet = nets_.unet.config();
+    const int64_t C = nets_.vae.config().latent_channels, in = unet.in_channels - unet.semantic_classes;
     takes_mask_ = in == 2 * C + 1;
     SINOPIA_CHECK(takes_mask_ || in == C, Unsupported,
                   "[generation] expected a UNet of {} or {} input channels, got {}", C, 2 * C + 1, in);
@@ -64,6 +69,47 @@ class Generation {
     SINOPIA_CHECK(
         (request_.mask_form == MaskForm::Channels) == takes_mask_, InvalidArgument,
         "[generation] this model's UNet has {} input channels, which does not suit the form of the mask", in);
+  }
+
+  // The last row of a table that has more than its names stands for none.
+  void settle_classes() {
+    const UNetConfig& unet = nets_.unet.config();
+    const std::string& label = request_.class_label;
+    if (unet.class_embedding != UNetClassEmbedding::Table) {
+      SINOPIA_CHECK(label.empty(), InvalidArgument, "[generation] this model takes no class, got \"{}\"",
+                    label);
+      return;
+    }
+    const auto rows = static_cast<int32_t>(unet.num_class_embeds), none = rows - 1;
+    const auto named = static_cast<int32_t>(nets_.class_names.size());
+    SINOPIA_CHECK(!label.empty() || named < rows, InvalidArgument,
+                  "[generation] this model needs one of its {} classes, such as \"{}\"", rows,
+                  nets_.class_names.front());
+    const int32_t row = label.empty() ? none : class_row(label, rows);
+    classes_ = {row, named < rows ? none : row};
+  }
+
+  int32_t class_row(const std::string& label, int32_t rows) const {
+    const auto found = std::ranges::find(nets_.class_names, label);
+    if (found != nets_.class_names.end()) return static_cast<int32_t>(found - nets_.class_names.begin());
+    int32_t number = -1;
+    const char* const end = label.data() + label.size();
+    const auto read = std::from_chars(label.data(), end, number);
+    SINOPIA_CHECK(read.ec == std::errc() && read.ptr == end && number >= 0 && number < rows, InvalidArgument,
+                  "[generation] expected the name of a class{} or its number, 0 to {}, got \"{}\"",
+                  nets_.class_names.empty() ? "" : fmt::format(" such as \"{}\"", nets_.class_names.front()),
+                  rows - 1, label);
+    return number;
+  }
+
+  void settle_semantic_map() {
+    const int64_t classes = nets_.unet.config().semantic_classes;
+    SINOPIA_CHECK(request_.semantic_map.has_value() == (classes > 0), InvalidArgument,
+                  "[generation] this model {}",
+                  classes > 0 ? "needs a semantic map" : "takes no semantic map");
+    if (classes == 0) return;
+    semantic_ = semantic_channels(*request_.semantic_map, {}, shape_[1], shape_[2], classes)
+                    .reshape({1, shape_[1], shape_[2], classes});
   }
 
   void settle_size() {
@@ -117,6 +163,7 @@ class Generation {
     guidance.scale = request_.cfg_scale;
     guidance.rescale = request_.guidance_rescale;
     guidance.savings = request_.savings;
+    guidance.classes = classes_;
     guidance.positive = nets_.text.encode_positive(request_.prompt, steps_, options);
     const bool alone = guidance.positive.size() == 1 && guidance.positive.front().weight == 1;
     if (request_.cfg_scale > 1 || !alone)
@@ -152,17 +199,20 @@ class Generation {
                uint64_t variation_seed) const {
     const bool blend = request_.mask && !takes_mask_;
     const bool from_noise = !request_.init_image || (request_.mask && request_.strength == 1);
-    InpaintCondition condition;
+    PictureCondition condition;
+    std::vector<Tensor> channels;
     Tensor picture;
     if (input_.latent && (!from_noise || blend)) picture = posterior(*input_.latent, generator);
     const Tensor noise = first_noise(generator, variation_seed);
     if (takes_mask_) {
-      condition.channels = concat({input_.mask, posterior(*input_.masked_latent, generator)}, -1);
+      channels = {input_.mask, posterior(*input_.masked_latent, generator)};
     } else if (blend) {
       // diffusers draws for the masked picture here too, and does not use it.
       if (!input_.latent->certain()) randn(generator, shape_);
       condition = {input_.mask, {}, picture, noise, from_noise};
     }
+    if (semantic_) channels.push_back(semantic_);
+    if (!channels.empty()) condition.channels = concat(channels, -1);
     denoiser.begin(condition, seed);
     if (from_noise) return noise * plan_.noise_scale;
     return add_noise(nets_.schedule.config().prediction, picture, noise, plan_.sigmas.front());
@@ -279,6 +329,8 @@ class Generation {
   SamplingPlan plan_;
   Shape shape_;
   InputPicture input_;
+  std::optional<Guidance::Classes> classes_;
+  Tensor semantic_;  // [1,h,w,classes]
   bool takes_mask_ = false;
   bool tiled_ = false;
   int image_ = 0, step_ = 0, steps_ = 0;

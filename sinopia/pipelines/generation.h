@@ -1,5 +1,6 @@
 #pragma once
 
+#include <span>
 #include <string>
 #include <vector>
 
@@ -20,7 +21,8 @@ struct Networks {
   const MappedWeights& mapped;
   const NoiseSchedule& schedule;
   const SchedulerConfig& scheduler;
-  const std::string& name;  ///< for the pictures' text
+  const std::string& name;                        ///< for the pictures' text
+  std::span<const std::string> class_names = {};  ///< of the UNet's class table, as far as they are known
 };
 
 /// What StableDiffusion::generate does.

@@ -21,7 +21,7 @@ GuidedDenoiser::GuidedDenoiser(const UNet& unet, const NoiseSchedule& schedule, 
                                Guidance guidance, std::stop_token stop)
     : unet_(unet), schedule_(schedule), plan_(plan), guidance_(std::move(guidance)), stop_(std::move(stop)) {}
 
-void GuidedDenoiser::begin(InpaintCondition condition, uint64_t seed) {
+void GuidedDenoiser::begin(PictureCondition condition, uint64_t seed) {
   condition_ = std::move(condition);
   merging_ = {guidance_.savings.token_merging, TorchCpuGenerator(seed)};
   for (Group& group : groups_) group.deep.h = {};
@@ -52,15 +52,24 @@ void GuidedDenoiser::prepare_texts(bool negative) {
   for (const EncodedPrompt* prompt : prompts) places.push_back(prompt->at(step_));
   if (places == places_) return;
 
-  std::vector<std::vector<Tensor>> batches;
+  struct Batch {
+    std::vector<Tensor> texts;
+    std::vector<int32_t> classes;
+  };
+  std::vector<Batch> batches;
   for (size_t i = 0; i < prompts.size(); ++i) {
     const Tensor& text = prompts[i]->schedule[places[i]].context;
-    if (batches.empty() || batches.back().back().dim(1) != text.dim(1)) batches.emplace_back();
-    batches.back().push_back(text);
+    if (batches.empty() || batches.back().texts.back().dim(1) != text.dim(1)) batches.emplace_back();
+    batches.back().texts.push_back(text);
+    if (const auto& classes = guidance_.classes)
+      batches.back().classes.push_back(negative && i == 0 ? classes->negative : classes->positive);
   }
   groups_.clear();
-  for (const auto& batch : batches) {
-    groups_.push_back({static_cast<int64_t>(batch.size()), unet_.prepare(concat(batch, 0)), {}, 0});
+  for (const Batch& batch : batches) {
+    const auto count = static_cast<int64_t>(batch.texts.size());
+    Tensor labels;
+    if (guidance_.classes) labels = Tensor::from(Shape{count}, batch.classes);
+    groups_.push_back({count, unet_.prepare(concat(batch.texts, 0)), labels, {}, 0});
     groups_.back().deep.depth = guidance_.savings.deep_cache.depth;
   }
   places_ = std::move(places);
@@ -81,7 +90,8 @@ std::vector<Tensor> GuidedDenoiser::evaluate(const Tensor& input, double timeste
     const UNetShortcuts shortcuts{interval > 1 ? &group.deep : nullptr,
                                   guidance_.savings.token_merging > 0 ? &merging_ : nullptr};
     const Tensor t = full(Shape{group.count}, static_cast<float>(timestep));
-    const Tensor y = unet_.forward(expand_batch(input, group.count), t, group.context, {}, shortcuts);
+    const UNetConditions conditions{.class_labels = group.class_labels};
+    const Tensor y = unet_.forward(expand_batch(input, group.count), t, group.context, conditions, shortcuts);
     SINOPIA_CHECK(all_finite(y), Backend, "[denoiser] the network gave values that are not finite in step {}",
                   step_);
     for (int64_t i = 0; i < group.count; ++i) outputs.push_back(y.slice(i, i + 1));

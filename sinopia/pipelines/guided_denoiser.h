@@ -1,5 +1,6 @@
 #pragma once
 
+#include <optional>
 #include <stop_token>
 #include <vector>
 
@@ -17,10 +18,16 @@ struct Guidance {
   double scale = 7;
   double rescale = 0;
   Savings savings;
+  /// Of a UNet with a class table: the rows for the positive texts and for the negative one.
+  struct Classes {
+    int32_t positive, negative;
+  };
+  std::optional<Classes> classes = {};
 };
 
-/// The part of a picture that stays. Both kinds of inpainting take `mask`, 1 where it is painted anew.
-struct InpaintCondition {
+/// What a picture is made from besides noise and text: the part of another one that stays, and what the UNet
+/// is given beside the latent. Both kinds of inpainting take `mask`, 1 where it is painted anew.
+struct PictureCondition {
   Tensor mask;      ///< [1,h,w,1], absent without inpainting
   Tensor channels;  ///< [1,h,w,K]: what a UNet with more input channels is given beside the latent, or absent
   Tensor known;     ///< [1,h,w,C]: latent of the picture that is put back, or absent
@@ -39,7 +46,7 @@ class GuidedDenoiser {
                  std::stop_token stop);
 
   /// Before each picture. The seed decides which tokens others are merged into.
-  void begin(InpaintCondition condition, uint64_t seed);
+  void begin(PictureCondition condition, uint64_t seed);
   /// Which step (1-based) the next evaluations belong to, for scheduled texts and guidance on some steps.
   void set_step(int step) { step_ = step; }
   /// x [1,h,w,C] at a level -> the estimate of x0. Throws Cancelled when asked to stop, Backend if the
@@ -56,6 +63,7 @@ class GuidedDenoiser {
   struct Group {
     int64_t count = 0;
     UNetContext context;
+    Tensor class_labels;  // i32 [count], if the UNet takes them
     DeepFeatures deep;
     int evaluations = 0;  // since deep features were last computed
   };
@@ -71,7 +79,7 @@ class GuidedDenoiser {
   const SamplingPlan& plan_;
   Guidance guidance_;
   std::stop_token stop_;
-  InpaintCondition condition_;
+  PictureCondition condition_;
   std::vector<size_t> places_;  // of the texts in groups_
   std::vector<Group> groups_;
   TokenMerging merging_;

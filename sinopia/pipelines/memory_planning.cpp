@@ -22,7 +22,7 @@ size_t sampling_tensors(const Networks& networks, const GuidedDenoiser& denoiser
                         int steps) {
   return planned_peak([&] {
     GuidedDenoiser trial = denoiser;
-    InpaintCondition condition;
+    PictureCondition condition;
     const int64_t more = networks.unet.config().in_channels - latent[-1];
     if (more > 0) condition.channels = Tensor::empty({1, latent[1], latent[2], more});
     trial.begin(condition, 0);

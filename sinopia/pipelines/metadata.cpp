@@ -112,6 +112,8 @@ ParametersText describe_picture(const GenerationRequest& request, const PictureF
   }
   if (request.init_image) add("Denoising strength", request.strength);
   if (request.mask) add("Mask", "yes");
+  if (!request.class_label.empty()) add("Class", request.class_label);
+  if (request.semantic_map) add("Semantic map", "yes");
   if (request.clip_skip > 1) add("Clip skip", request.clip_skip);
   add("RNG", request.rng == RngKind::TorchCpu ? "CPU" : "NV");
   if (request.guidance_rescale > 0) add("CFG rescale", request.guidance_rescale);
@@ -154,6 +156,8 @@ ReadRequest read_request(const ParametersText& parameters) {
       {"Denoising strength",
        [&](auto& n, auto& v) { r.strength = read_number<double>(n, v), read.needs_init_image = true; }},
       {"Mask", [&](auto&, auto&) { read.needs_mask = true; }},
+      {"Class", [&](auto&, auto& v) { r.class_label = v; }},
+      {"Semantic map", [&](auto&, auto&) { read.needs_semantic_map = true; }},
       {"Clip skip", [&](auto& n, auto& v) { r.clip_skip = read_number<int>(n, v); }},
       {"RNG", [&](auto&, auto& v) { r.rng = v == "CPU" ? RngKind::TorchCpu : RngKind::CudaPhilox; }},
       {"CFG rescale", [&](auto& n, auto& v) { r.guidance_rescale = read_number<double>(n, v); }},

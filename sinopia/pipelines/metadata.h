@@ -32,6 +32,7 @@ struct ReadRequest {
   std::string model;              ///< its name; empty if the settings do not say
   bool needs_init_image = false;  ///< it was made from a picture, which its text does not hold
   bool needs_mask = false;
+  bool needs_semantic_map = false;
   std::vector<std::string> ignored;  ///< names of fields that mean nothing here
 };
 

@@ -77,6 +77,9 @@ struct GenerationRequest {
   std::optional<Image> mask;        ///< needs init_image; white is painted anew
   MaskForm mask_form = MaskForm::Auto;
 
+  std::string class_label;            ///< of a model with classes: a name or a number of them; empty: none
+  std::optional<Image> semantic_map;  ///< of a model that takes one: gray values are the numbers of classes
+
   std::optional<double>
       eta;             ///< 0 to 10: noise of ancestral samplers and DDIM; the sampler's own unless given
   double s_churn = 0;  ///< 0 and up, Karras et al. 2022, Algorithm 2

@@ -67,9 +67,10 @@ StableDiffusionPipeline::StableDiffusionPipeline(StableDiffusionPipeline&&) noex
 
 GenerationResult StableDiffusionPipeline::generate(const GenerationRequest& request) {
   const StableDiffusion& networks = model_->networks;
-  return run_generation({networks.unet(), networks.vae(), networks.tiny_decoder(), model_->text,
-                         networks.mapped_weights(), model_->schedule, model_->scheduler, model_->name},
-                        request);
+  return run_generation(
+      {networks.unet(), networks.vae(), networks.tiny_decoder(), model_->text, networks.mapped_weights(),
+       model_->schedule, model_->scheduler, model_->name, networks.class_names()},
+      request);
 }
 
 std::vector<std::string> StableDiffusionPipeline::add_embeddings(const fs::path& folder) {

@@ -77,6 +77,29 @@ TEST(Generate, WritesAPictureThatReplayRepeats) {
   EXPECT_NE(a.pixels, read_image(folder / "c.png").pixels);
 }
 
+TEST(Generate, BoxesFollowThePrompt) {
+  const TemporaryFolder folder;
+  expect_success(
+      run(generate(folder / "a.png", {"--box", "a fox:0.1,0.2,0.5,1", "--box", "log:0,0,.25,.5"})));
+  std::vector<std::string> by_hand = generate(folder / "b.png");
+  *std::ranges::find(by_hand, "a red fox") = "a red fox, a fox 10 20 50 99, log 00 00 25 50";
+  expect_success(run(by_hand));
+  const Image a = read_image(folder / "a.png"), b = read_image(folder / "b.png");
+  EXPECT_EQ(a.pixels, b.pixels);
+  EXPECT_EQ(a.text, b.text);
+}
+
+TEST(Generate, RefusesWhatAModelDoesNotTake) {
+  const TemporaryFolder folder;
+  for (const std::vector<std::string>& more :
+       {std::vector<std::string>{"--class", "fox"}, {"--semantic-map", kMask}}) {
+    const Outcome outcome = run(generate(folder / "a.png", more));
+    EXPECT_EQ(outcome.code, 1);
+    EXPECT_THAT(outcome.err, HasSubstr(more[0] == "--class" ? "takes no class" : "takes no semantic map"));
+  }
+  EXPECT_FALSE(std::filesystem::exists(folder / "a.png"));
+}
+
 TEST(Generate, ReplayRepeatsWhatSavedTime) {
   const TemporaryFolder folder;
   const std::string tiny = kModels + "tiny-taesd.safetensors";

@@ -76,6 +76,8 @@ TEST(Usage, NamesWhatIsUnknown) {
   expect_usage_error({"generate", "-m", kModel, "--matmul-precision", "fp8"}, "bf16");
   expect_usage_error({"generate", "-m", kModel, "-W", "100"}, "multiple of 8");
   expect_usage_error({"generate", "-m", kModel, "--mask", "m.png"}, "--init-img");
+  expect_usage_error({"generate", "-m", kModel, "--box", "apple:0,0,2,1"}, "--box");
+  expect_usage_error({"generate", "-m", kModel, "--box", "a:0,0,1,1", "--box", "b"}, "--box");
   expect_usage_error({"generate", "-m", kModel, "--guidance-interval", "0.8:0.2"}, "from <= to");
   expect_usage_error({"generate", "-m", kModel, "--guidance-interval", "0.8"}, "FROM:TO");
   expect_usage_error({"generate", "-m", kModel, "--deepcache", "0"}, "1 to 1000");

@@ -29,11 +29,15 @@ TEST(Metadata, EveryFieldComesBack) {
   r.strength = 0.35;
   r.init_image = make_image(8, 8, 3);
   r.mask = make_image(8, 8, 1);
+  r.class_label = "a, b: \"c\"";
+  r.semantic_map = make_image(8, 8, 1);
   const ReadRequest back = read_request(parse_parameters(format_parameters(describe_picture(
       r, {"model, v1", "dpm++2m_sde", "exponential", 18446744073709551615u, 77, 640, 384}))));
   EXPECT_EQ(back.model, "model, v1");
   EXPECT_TRUE(back.needs_init_image);
   EXPECT_TRUE(back.needs_mask);
+  EXPECT_TRUE(back.needs_semantic_map);
+  EXPECT_EQ(back.request.class_label, r.class_label);
   EXPECT_TRUE(back.ignored.empty());
   const GenerationRequest& q = back.request;
   EXPECT_EQ(q.prompt, r.prompt);
