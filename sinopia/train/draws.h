@@ -25,6 +25,7 @@ enum class Purpose : uint32_t {
   Validation = 12,
   Background = 13,
   DegradationNoise = 14,
+  LabelDropout = 15,
 };
 
 /// Random numbers that depend on (seed, purpose, step, index) and on how many were drawn before from this

@@ -53,11 +53,17 @@ TEST(CaptionedPictures, OfAFolder) {
   put(folder / "a/b/c.d.webp", text_of(picture_bytes(1, 4, 3, ImageFormat::Webp)));
   put(folder / "a/b/c.d.txt", "cd");
   put(folder / "notes.txt", "no picture");
+  put(folder / "b.map.png", text_of(picture_bytes(9, 8, 4)));
   const auto set = CaptionedPictures::from_folder(folder.path());
   EXPECT_THAT(names_of(set), ElementsAre("a/b/c.d.webp", "a/z.JPEG", "b.png"));
   EXPECT_THAT(set[0].captions, ElementsAre("cd"));
   EXPECT_THAT(set[2].captions, ElementsAre("one", "two \xE4\xB8\x80"));
   EXPECT_EQ(set.picture(1).width, 7);
+  EXPECT_FALSE(set[0].has_semantic_map);
+  EXPECT_TRUE(set[2].has_semantic_map);
+  EXPECT_EQ(set.semantic_map(2).width, 9);
+  EXPECT_EQ(set.picture(2).width, 5);
+  EXPECT_EQ(kind_of([&] { set.semantic_map(0); }), ErrorKind::NotFound);
   EXPECT_EQ(set.size_of(1), (PictureSize{2, 7}));
   EXPECT_EQ(set.picture(2).pixels, decode_image(picture_bytes(5, 3, 1)).pixels);
   EXPECT_EQ(set.content_hash(2), sha256_hex(picture_bytes(5, 3, 1)));
@@ -168,7 +174,9 @@ TEST(CaptionedPictures, OfJsonLinesRefuseWhatIsBroken) {
        {"{", "[]", "{\"text\": \"x\"}", "{\"file\": 1, \"text\": \"x\"}", "{\"file\": \"a\", \"text\": 1}",
         "{\"file\": \"a\", \"text\": [1]}", "{\"file\": \"../a\", \"text\": \"x\"}",
         "{\"file\": \"a/../../b\", \"text\": \"x\"}", "{\"file\": \"/a\", \"text\": \"x\"}",
-        "{\"file\": \"\", \"text\": \"x\"}", "{\"file\": \"a\", \"text\": \"x\", \"class\": 1.5}",
+        "{\"file\": \"a\", \"text\": \"x\", \"semantic_map\": \"../b\"}",
+        "{\"file\": \"a\", \"text\": \"x\", \"semantic_map\": 1}", "{\"file\": \"\", \"text\": \"x\"}",
+        "{\"file\": \"a\", \"text\": \"x\", \"class\": 1.5}",
         "{\"file\": \"a\", \"text\": \"x\", \"mirror\": 1}", "{\"file\": \"a\", \"captions\": {\"en\": 1}}",
         "{\"file\": \"a\", \"text\": \"x\"}\n{\"file\": \"b/../a\", \"text\": \"x\"}"}) {
     EXPECT_EQ(kind_for(line), Corrupt) << line;
@@ -176,6 +184,9 @@ TEST(CaptionedPictures, OfJsonLinesRefuseWhatIsBroken) {
   EXPECT_EQ(kind_for("{\"file\": \"a\"}"), NotFound);
   EXPECT_EQ(kind_for("{\"file\": \"a\", \"text\": []}"), NotFound);
   EXPECT_EQ(kind_for("\n \n"), NotFound);
+  put(folder / "maps/m.png", text_of(picture_bytes(3, 2, 1)));
+  put(file, "{\"file\": \"a\", \"text\": \"x\", \"semantic_map\": \"maps/m.png\"}");
+  EXPECT_EQ(CaptionedPictures::from_json_lines(file).semantic_map(0).width, 3);
   put(file, "{\"file\": \"ok\", \"text\": \"x\"}\n\n{\"file\": 1}");
   try {
     CaptionedPictures::from_json_lines(file);
@@ -194,11 +205,14 @@ TEST(CaptionedPictures, OfShards) {
                                     {"a.txt", "a\nA"},
                                     {"a.json", R"({"class": 3})"},
                                     {"a.seg.npy", "other"},
+                                    {"a.map.png", text_of(c)},
                                     {"alone.txt", "no picture"}}));
   const auto set = CaptionedPictures::open(folder.path());
   EXPECT_THAT(names_of(set), ElementsAre("s-0.tar/a.png", "s-0.tar/d.x/b.jpg", "s-1.tar/k.png"));
   EXPECT_THAT(set[0].captions, ElementsAre("a", "A"));
   EXPECT_EQ(set[0].label, "3");
+  EXPECT_EQ(set.semantic_map(0).pixels, decode_image(c).pixels);
+  EXPECT_FALSE(set[1].has_semantic_map);
   EXPECT_THAT(set[1].captions, ElementsAre("b"));
   EXPECT_EQ(set[1].split, "train");
   EXPECT_EQ(set.content_hash(0), sha256_hex(a));

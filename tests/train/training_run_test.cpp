@@ -12,7 +12,9 @@
 #include "sinopia/models/stable_diffusion.h"
 #include "sinopia/nn/parameters.h"
 #include "sinopia/pipelines/stable_diffusion_pipeline.h"
+#include "sinopia/text/layout.h"
 #include "sinopia/train/data/picture_preparation.h"
+#include "tests/kind_of.h"
 #include "tests/reference.h"
 #include "tests/train/small_run.h"
 
@@ -394,6 +396,110 @@ TEST_F(ConditionRun, AKnownPartOfThePictureHelpsToInpaint) {
     const Image image = pipeline.generate(request).images.front();
     EXPECT_STREQ(nearest_color(image).name, color.name) << "the left half after the right one";
   }
+}
+
+/// The pictures without captions, but with classes, semantic maps and boxes.
+std::string write_conditions(const SmallRun& small) {
+  constexpr int kSide = SmallRun::kSide;
+  std::ofstream list(small / "conditions.jsonl");
+  for (const auto& entry : std::filesystem::directory_iterator(small / "pictures")) {
+    if (entry.path().extension() != ".png") continue;
+    const std::string name = entry.path().stem().string(), color = name.substr(0, name.find('-'));
+    const auto* const row = std::ranges::find(SmallRun::kColors, color, &SmallRun::Named::name);
+    const Image picture = read_image(entry.path());
+    Image map = make_image(picture.width, picture.height, 1);
+    for (int y = 0; y < map.height; ++y)
+      for (int x = 0; x < map.width; ++x)
+        if (SmallRun::is_inside(x - (map.width - kSide) / 2, y))
+          *map.pixel(y, x) = static_cast<uint8_t>(1 + (row - SmallRun::kColors));
+    write_image(small / (name + "-map.png"), map);
+    list << nlohmann::json{{"file", "pictures/" + name + ".png"},
+                           {"caption", ""},
+                           {"class", color},
+                           {"semantic_map", name + "-map.png"},
+                           {"boxes", {{color, 0.2, 0.2, 0.8, 0.8}}}}
+         << "\n";
+  }
+  return (small / "conditions.jsonl").string();
+}
+
+class ToldRun : public ConditionRun {
+ protected:
+  Recipe told(const std::string& name, const std::string& unet_changes) const {
+    Recipe recipe = ConditionRun::recipe(name, unet_changes, 200);
+    recipe.data.paths = {write_conditions(*small_)};
+    recipe.diffusion.caption_dropout = 0.1;
+    return recipe;
+  }
+  double untold() const {
+    static const double loss = noisiest(told("untold", "{}"));
+    return loss;
+  }
+  /// Trains, and paints what `tell` says of each color.
+  template <class Tell>
+  void expect_colors(const Recipe& recipe, const Tell& tell) const {
+    EXPECT_LT(noisiest(recipe), 0.3 * untold());
+    StableDiffusionPipeline pipeline(std::filesystem::path(recipe.output) / "model");
+    for (size_t i = 0; i < std::size(SmallRun::kColors); ++i) {
+      GenerationRequest request;
+      request.steps = 10;
+      request.cfg_scale = 1.5;
+      request.seed = i;
+      tell(i, request);
+      EXPECT_STREQ(nearest_color(pipeline.generate(request).images.front()).name, SmallRun::kColors[i].name);
+    }
+  }
+};
+
+TEST_F(ToldRun, AClassDecidesWhatIsPainted) {
+  const Recipe recipe = told("labels", R"({"num_class_embeds": 5})");
+  expect_colors(recipe, [](size_t i, GenerationRequest& r) { r.class_label = SmallRun::kColors[i].name; });
+  const auto model = std::filesystem::path(recipe.output) / "model";
+  EXPECT_EQ(read_checkpoint(model).class_names, (std::vector<std::string>{"blue", "green", "red", "yellow"}));
+  StableDiffusionPipeline pipeline(model);
+  const auto kind = [&](const std::string& label) {
+    GenerationRequest request;
+    request.steps = 1;
+    request.class_label = label;
+    return kind_of([&] { pipeline.generate(request); });
+  };
+  EXPECT_EQ(kind("purple"), ErrorKind::InvalidArgument);
+  EXPECT_EQ(kind("5"), ErrorKind::InvalidArgument);
+  EXPECT_EQ(kind("4"), std::nullopt);
+  EXPECT_EQ(kind(""), std::nullopt);
+
+  Recipe small_table = told("small-table", R"({"num_class_embeds": 4})");
+  EXPECT_EQ(kind_of([&] { run_training(small_table); }), ErrorKind::InvalidArgument);
+  small_table.diffusion.caption_dropout = 0;  // no row for none
+  small_table.steps = 1;
+  EXPECT_EQ(kind_of([&] { run_training(small_table); }), std::nullopt);
+  StableDiffusionPipeline full_table(std::filesystem::path(small_table.output) / "model");
+  GenerationRequest unsaid;
+  unsaid.steps = 1;
+  EXPECT_EQ(kind_of([&] { full_table.generate(unsaid); }), ErrorKind::InvalidArgument);
+}
+
+TEST_F(ToldRun, ASemanticMapDecidesWhatIsPainted) {
+  const Recipe recipe = told("maps", R"({"in_channels": 9, "semantic_classes": 5})");
+  expect_colors(recipe, [&](size_t i, GenerationRequest& r) {
+    r.semantic_map = read_image(*small_ / fmt::format("{}-0-map.png", SmallRun::kColors[i].name));
+  });
+  StableDiffusionPipeline pipeline(std::filesystem::path(recipe.output) / "model");
+  GenerationRequest request;
+  request.steps = 1;
+  EXPECT_EQ(kind_of([&] { pipeline.generate(request); }), ErrorKind::InvalidArgument);
+  request.semantic_map = make_image(16, 16, 1);
+  request.semantic_map->pixels.assign(16 * 16, 5);
+  EXPECT_EQ(kind_of([&] { pipeline.generate(request); }), ErrorKind::InvalidArgument);
+}
+
+TEST_F(ToldRun, BoxesFollowTheCaption) {
+  Recipe recipe = told("boxes", "{}");
+  recipe.diffusion.boxes = true;
+  expect_colors(recipe, [](size_t i, GenerationRequest& r) {
+    const LayoutBox box{SmallRun::kColors[i].name, 0.2, 0.2, 0.8, 0.8};
+    r.prompt = layout_prompt("", {&box, 1});
+  });
 }
 
 TEST_F(ConditionRun, ADenoiserWithOtherChannelsIsRefused) {

@@ -27,7 +27,10 @@ using nlohmann::json;
 constexpr size_t kMaxPictureBytes = size_t{512} << 20;
 constexpr size_t kMaxCaptionBytes = size_t{1} << 20;
 
+constexpr std::string_view kMapEnding = ".map.png";
+
 bool is_picture_name(const fs::path& name) {
+  if (name.string().ends_with(kMapEnding)) return false;
   std::string ending = name.extension().string();
   std::ranges::transform(ending, ending.begin(),
                          [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
@@ -95,12 +98,11 @@ std::vector<LayoutBox> boxes_of(const json& list, std::string_view where) {
                   boxes.size());
     const LayoutBox read{label_of(box[0], "boxes", where), box[1].get<double>(), box[2].get<double>(),
                          box[3].get<double>(), box[4].get<double>()};
-    SINOPIA_CHECK(0 <= read.left && read.left < read.right && read.right <= 1 && 0 <= read.top &&
-                      read.top < read.bottom && read.bottom <= 1,
-                  Corrupt,
-                  "[dataset] {}: box {} expected 0 <= left < right <= 1 and 0 <= top < bottom <= 1, got left "
-                  "{}, top {}, right {}, bottom {}",
-                  where, boxes.size(), read.left, read.top, read.right, read.bottom);
+    try {
+      check(read);
+    } catch (const Error& error) {
+      fail(ErrorKind::Corrupt, "[dataset] {}: box {}: {}", where, boxes.size(), error.what());
+    }
     boxes.push_back(read);
   }
   return boxes;
@@ -151,6 +153,7 @@ void CaptionedPictures::add(CaptionedPicture example, Place place, const Caption
     SINOPIA_CHECK(options.allow_missing_captions, NotFound, "[dataset] no caption for '{}'", example.name);
     example.captions.emplace_back();
   }
+  example.has_semantic_map = place.map.has_value();
   examples_.push_back(std::move(example));
   places_.push_back(std::move(place));
 }
@@ -183,7 +186,10 @@ CaptionedPictures CaptionedPictures::from_folder(const fs::path& folder,
       example.name = entry.path().lexically_relative(folder).generic_string();
       const fs::path text = fs::path(entry.path()).replace_extension(".txt");
       if (fs::exists(text)) example.captions = lines_of(read_text_file(text, kMaxCaptionBytes));
-      set.add(std::move(example), {entry.path()}, options);
+      Place place{{entry.path()}};
+      const fs::path map = fs::path(entry.path()).replace_extension(kMapEnding);
+      if (fs::exists(map)) place.map = File{map};
+      set.add(std::move(example), std::move(place), options);
     }
   } catch (const fs::filesystem_error& error) {
     fail(ErrorKind::Backend, "[dataset] {}", error.what());
@@ -203,13 +209,18 @@ CaptionedPictures CaptionedPictures::from_json_lines(const fs::path& file,
     const json object = parse_json(line, where);
     std::optional<CaptionedPicture> example = example_of(object, where, options);
     if (!example) return;
+    const auto path_in = [&](const json& value, std::string_view key) {
+      std::string path = fs::path(text_of(value, key, where)).lexically_normal().generic_string();
+      SINOPIA_CHECK(is_safe_archive_name(path), Corrupt,
+                    "[dataset] {}: '{}' is not a path from the file's folder on", where, path.substr(0, 100));
+      return path;
+    };
     const json* name = field_of(object, {"file", "file_name", "image"});
     SINOPIA_CHECK(name, Corrupt, "[dataset] {}: no \"file\"", where);
-    example->name = fs::path(text_of(*name, "file", where)).lexically_normal().generic_string();
-    SINOPIA_CHECK(is_safe_archive_name(example->name), Corrupt,
-                  "[dataset] {}: '{}' is not a path from the file's folder on", where,
-                  example->name.substr(0, 100));
-    Place place{file.parent_path() / example->name};
+    example->name = path_in(*name, "file");
+    Place place{{file.parent_path() / example->name}};
+    if (const json* map = field_of(object, {"semantic_map"}))
+      place.map = File{file.parent_path() / path_in(*map, "semantic_map")};
     set.add(std::move(*example), std::move(place), options);
   });
   set.finish(file.string());
@@ -225,7 +236,7 @@ CaptionedPictures CaptionedPictures::from_shards(const std::vector<fs::path>& sh
     names += (names.empty() ? "" : ", ") + shard_name;
     const TarArchive archive(map_file(shard), shard_name);
     struct Parts {
-      const TarEntry *picture = nullptr, *text = nullptr, *json = nullptr;
+      const TarEntry *picture = nullptr, *map = nullptr, *text = nullptr, *json = nullptr;
     };
     std::map<std::string_view, Parts> parts;
     for (const TarEntry& entry : archive.entries()) {
@@ -238,6 +249,8 @@ CaptionedPictures CaptionedPictures::from_shards(const std::vector<fs::path>& sh
         SINOPIA_CHECK(!example.picture, Corrupt, "[dataset] {}: '{}' and '{}' have one key", shard_name,
                       example.picture->name, entry.name);
         example.picture = &entry;
+      } else if (ending == kMapEnding) {
+        example.map = &entry;
       } else if (ending == ".txt" || ending == ".json") {
         SINOPIA_CHECK(entry.bytes <= kMaxCaptionBytes, Corrupt, "[dataset] {}: '{}' has {} bytes", shard_name,
                       entry.name, entry.bytes);
@@ -255,7 +268,10 @@ CaptionedPictures CaptionedPictures::from_shards(const std::vector<fs::path>& sh
       if (!example) continue;
       if (found.text && example->captions.empty()) example->captions = lines_of(archive.read(*found.text));
       example->name = shard_name + "/" + found.picture->name;
-      set.add(std::move(*example), {shard, index, found.picture->offset, found.picture->bytes}, options);
+      const auto part = [&](const TarEntry& entry) { return File{shard, index, entry.offset, entry.bytes}; };
+      Place place{part(*found.picture)};
+      if (found.map) place.map = part(*found.map);
+      set.add(std::move(*example), std::move(place), options);
     }
     set.shards_.push_back(archive.storage());
   }
@@ -280,34 +296,53 @@ CaptionedPictures CaptionedPictures::open(const fs::path& path, const CaptionedP
   return from_shards(shards, options);
 }
 
-PictureBytes CaptionedPictures::bytes(int64_t i) const {
+const CaptionedPictures::Place& CaptionedPictures::place(int64_t i) const {
   SINOPIA_CHECK(i >= 0 && i < size(), InvalidArgument, "[dataset] no picture {} of {}", i, size());
-  const Place& place = places_[static_cast<size_t>(i)];
+  return places_[static_cast<size_t>(i)];
+}
+
+PictureBytes CaptionedPictures::bytes_of(const File& file, const std::string& name) const {
   PictureBytes result;
-  const bool whole = place.shard < 0;
-  result.storage = whole ? map_file(place.file) : shards_[static_cast<size_t>(place.shard)];
+  const bool whole = file.shard < 0;
+  result.storage = whole ? map_file(file.path) : shards_[static_cast<size_t>(file.shard)];
   const auto* data = static_cast<const uint8_t*>(result.storage->data());
-  result.bytes =
-      whole ? std::span(data, result.storage->bytes()) : std::span(data + place.offset, place.bytes);
+  result.bytes = whole ? std::span(data, result.storage->bytes()) : std::span(data + file.offset, file.bytes);
   SINOPIA_CHECK(result.bytes.size() <= kMaxPictureBytes, Corrupt, "[dataset] '{}' has {} bytes, more than {}",
-                (*this)[i].name, result.bytes.size(), kMaxPictureBytes + 0);
+                name, result.bytes.size(), kMaxPictureBytes + 0);
   return result;
+}
+
+PictureBytes CaptionedPictures::bytes(int64_t i) const {
+  const Place& at = place(i);
+  return bytes_of(at.picture, (*this)[i].name);
 }
 
 std::string CaptionedPictures::content_hash(int64_t i) const { return sha256_hex(bytes(i).bytes); }
 
 template <class Read>
-auto CaptionedPictures::read(int64_t i, const Read& from_bytes) const {
-  const PictureBytes file = bytes(i);
+auto CaptionedPictures::read(const File& file, const std::string& name, const Read& from_bytes) const {
+  const PictureBytes content = bytes_of(file, name);
   try {
-    return from_bytes(file.bytes);
+    return from_bytes(content.bytes);
   } catch (const Error& error) {
-    throw Error(error.kind(), fmt::format("{} in '{}'", error.what(), (*this)[i].name));
+    throw Error(error.kind(), fmt::format("{} in '{}'", error.what(), name));
   }
 }
 
-Image CaptionedPictures::picture(int64_t i) const { return read(i, decode_image); }
+Image CaptionedPictures::picture(int64_t i) const {
+  const Place& at = place(i);
+  return read(at.picture, (*this)[i].name, decode_image);
+}
 
-PictureSize CaptionedPictures::size_of(int64_t i) const { return read(i, read_image_size); }
+PictureSize CaptionedPictures::size_of(int64_t i) const {
+  const Place& at = place(i);
+  return read(at.picture, (*this)[i].name, read_image_size);
+}
+
+Image CaptionedPictures::semantic_map(int64_t i) const {
+  const std::optional<File>& map = place(i).map;
+  SINOPIA_CHECK(map, NotFound, "[dataset] no semantic map for '{}'", (*this)[i].name);
+  return read(*map, "the semantic map of " + (*this)[i].name, decode_image);
+}
 
 }  // namespace sinopia

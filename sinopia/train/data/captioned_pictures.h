@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -22,6 +23,7 @@ struct CaptionedPicture {
   std::string split;                  ///< "train", "validation", ..; empty if none is said
   bool mirror = true;                 ///< whether a flipped picture still fits its captions
   std::vector<LayoutBox> boxes;       ///< what is seen where, in the order of the file
+  bool has_semantic_map = false;      ///< see CaptionedPictures::semantic_map
 };
 
 struct CaptionedPicturesOptions {
@@ -42,20 +44,22 @@ struct PictureBytes {
 class CaptionedPictures {
  public:
   /// Every .png, .jpg, .jpeg and .webp file below `folder`, with NAME.txt beside it: a caption a line, blank
-  /// lines left out. Throws NotFound, naming the file, where a caption is missing.
+  /// lines left out. NAME.map.png beside it is its semantic map. Throws NotFound, naming the file, where a
+  /// caption is missing.
   static CaptionedPictures from_folder(const std::filesystem::path& folder,
                                        const CaptionedPicturesOptions& options = {});
 
   /// An object a line: a picture's path from the file's folder on under "file", "file_name" or "image";
   /// captions, a text or a list, under "caption", "text" or "captions", or lists by language under
-  /// "captions"; optional "class" (a text or a number), "split", "mirror" and "boxes", a list of
-  /// [label, left, top, right, bottom] as LayoutBox has them. Other keys are passed over.
+  /// "captions"; optional "class" (a text or a number), "split", "mirror", "boxes", a list of
+  /// [label, left, top, right, bottom] as LayoutBox has them, and "semantic_map", a path. Other keys are
+  /// passed over.
   static CaptionedPictures from_json_lines(const std::filesystem::path& file,
                                            const CaptionedPicturesOptions& options = {});
 
   /// Shards as WebDataset has them: KEY.png (.jpg, .jpeg, .webp) with KEY.json, as a line of JSON Lines, or
-  /// KEY.txt, or both; where both have captions, those of the .json count. KEY ends at the first point of the
-  /// last part of a member's name. Other members are passed over.
+  /// KEY.txt, or both; where both have captions, those of the .json count. KEY.map.png is its semantic map.
+  /// KEY ends at the first point of the last part of a member's name. Other members are passed over.
   static CaptionedPictures from_shards(const std::vector<std::filesystem::path>& shards,
                                        const CaptionedPicturesOptions& options = {});
 
@@ -79,18 +83,27 @@ class CaptionedPictures {
   Image picture(int64_t i) const;
   /// The size of picture(i), from its header alone.
   PictureSize size_of(int64_t i) const;
+  /// A gray picture, as large as picture(i) or of its shape, whose values are the numbers of classes. Throws
+  /// NotFound for an example without one.
+  Image semantic_map(int64_t i) const;
 
  private:
-  struct Place {
-    std::filesystem::path file;
+  struct File {
+    std::filesystem::path path;
     int shard = -1;  ///< if not -1: a part of shards_[shard]
     uint64_t offset = 0, bytes = 0;
+  };
+  struct Place {
+    File picture;
+    std::optional<File> map = {};
   };
 
   void add(CaptionedPicture example, Place place, const CaptionedPicturesOptions& options);
   void finish(const std::string& where);
+  const Place& place(int64_t i) const;
+  PictureBytes bytes_of(const File& file, const std::string& name) const;
   template <class Read>
-  auto read(int64_t i, const Read& from_bytes) const;
+  auto read(const File& file, const std::string& name, const Read& from_bytes) const;
 
   std::vector<CaptionedPicture> examples_;
   std::vector<Place> places_;

@@ -1,20 +1,11 @@
 #pragma once
 
-#include <string>
 #include <vector>
 
+#include "sinopia/text/layout.h"
 #include "sinopia/train/data/picture_preparation.h"
 
 namespace sinopia {
-
-/// Something that is seen in a picture, and where: shares of the picture's sides in [0,1] from its upper left
-/// corner on, left < right and top < bottom.
-struct LayoutBox {
-  std::string label;
-  double left = 0, top = 0, right = 1, bottom = 1;
-
-  bool operator==(const LayoutBox&) const = default;
-};
 
 /// The boxes of a file's picture as prepare_picture made it: mirrored if it was, cut at the edges of the
 /// crop, in shares of the crop's sides, in their order. A box of which less than `least_share` of the area is

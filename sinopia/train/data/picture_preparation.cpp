@@ -26,6 +26,11 @@ std::array<float, 6> SizeConditioning::values() const {
           static_cast<float>(target.height),   static_cast<float>(target.width)};
 }
 
+SizeConditioning SizeConditioning::from_values(const std::array<float, 6>& values) {
+  const auto at = [&](size_t i) { return static_cast<int>(values[i]); };
+  return {.original = {at(0), at(1)}, .crop_top = at(2), .crop_left = at(3), .target = {at(4), at(5)}};
+}
+
 PictureSize covering_size(PictureSize picture, PictureSize target) {
   SINOPIA_CHECK(picture.height > 0 && picture.width > 0 && target.height > 0 && target.width > 0,
                 InvalidArgument, "[preparation] cannot cover {}x{} with {}x{}", target.width, target.height,

@@ -28,6 +28,7 @@ struct SizeConditioning {
   PictureSize target;               ///< of the crop
   /// Original height and width, crop top and left, target height and width: the order of the model's input.
   std::array<float, 6> values() const;
+  static SizeConditioning from_values(const std::array<float, 6>& values);
 };
 
 struct PreparedPicture {

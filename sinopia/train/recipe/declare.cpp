@@ -138,6 +138,8 @@ void visit_fields(Fields& f, DiffusionRecipe& r) {
   f.choice("degradation", r.degradation, kDegradation,
            "How pictures are spoilt for a denoiser that raises the resolution: as BSRGAN does or, light, as "
            "latent diffusion does.");
+  f.field("boxes", r.boxes,
+          "The boxes of a picture follow its caption, as generate's --box says them: what is seen where.");
 }
 
 void visit_fields(Fields& f, LearningRate& r) {

@@ -57,6 +57,7 @@ struct DiffusionRecipe {
   TimestepSampling timesteps;
   double offset_noise = 0, caption_dropout = 0.1;
   DegradationKind degradation = DegradationKind::Light;
+  bool boxes = false;
 };
 
 struct OptimizerRecipe {

@@ -21,10 +21,13 @@
 #include "sinopia/ops/shape.h"
 #include "sinopia/pipelines/generation.h"
 #include "sinopia/pipelines/sampling_choice.h"
+#include "sinopia/text/layout.h"
+#include "sinopia/train/data/layout_boxes.h"
 #include "sinopia/train/data/prefetch.h"
 #include "sinopia/train/trainers/batches.h"
 #include "sinopia/train/trainers/caption_encoder.h"
 #include "sinopia/train/trainers/conditions/condition.h"
+#include "sinopia/train/trainers/conditions/labels.h"
 #include "sinopia/train/trainers/latents.h"
 #include "sinopia/train/trainers/training_set.h"
 
@@ -123,7 +126,9 @@ class DiffusionTrainer final : public Trainer {
         data_(recipe.data, recipe.batch, seed_),
         latents_(data_, parts_.vae, recipe.data.cache, seed_) {
     const DiffusionRecipe& r = recipe.diffusion;
-    conditions_ = make_conditions({recipe_, parts_.unet.config, parts_.vae.config});
+    const ConditionContext context{recipe_, parts_.unet.config, parts_.vae.config, data_, parts_.class_names};
+    if (wants_labels(context) && parts_.class_names.empty()) parts_.class_names = data_.labels();
+    conditions_ = make_conditions(context);
     for (const auto& condition : conditions_) needs_pixels_ = needs_pixels_ || condition->needs_pixels();
     scheduler_ = scheduler_config(parts_.schedule);
     DiffusionObjective::Config objective = r.objective;
@@ -179,7 +184,7 @@ class DiffusionTrainer final : public Trainer {
       const Tensor x0 = latents_.validation(begin, end);
       for (size_t i = begin; i < end; ++i) {
         levels.push_back((static_cast<double>(i) + 0.5) / static_cast<double>(examples.size()));
-        captions.push_back(data_[examples[i]].captions.front());
+        captions.push_back(told(data_[examples[i]].captions.front(), validation_example(i)));
       }
       Tensor eps = Tensor::empty(x0.shape());
       const auto each = static_cast<size_t>(x0.numel() / x0.dim(0));
@@ -207,32 +212,38 @@ class DiffusionTrainer final : public Trainer {
   }
 
   Image samples() override {
-    if (networks_.texts.size() != 1 || parts_.unet.config.addition != UNetAddition::None ||
-        !conditions_.empty())
-      return {};
-    std::vector<std::string> prompts = recipe_.report.prompts;
+    if (networks_.texts.size() != 1 || parts_.unet.config.addition != UNetAddition::None) return {};
     constexpr size_t kShown = 8;
-    for (size_t i = 0;
-         prompts.size() < kShown && recipe_.report.prompts.empty() && i < data_.validation().size(); ++i)
-      prompts.push_back(data_[data_.validation()[i]].captions.front());
-    if (prompts.empty()) return {};
+    std::vector<GenerationRequest> requests;
+    for (const std::string& prompt : recipe_.report.prompts) requests.emplace_back().prompt = prompt;
+    // A condition that is no text comes from an example.
+    if (requests.empty() || !conditions_.empty()) {
+      requests.clear();
+      for (size_t i = 0; i < std::min(kShown, data_.validation().size()); ++i) {
+        const PreparedExample one = validation_example(i);
+        GenerationRequest& request = requests.emplace_back();
+        request.prompt = told(data_[one.example].captions.front(), one);
+        for (const auto& condition : conditions_)
+          if (!condition->request(one.example, request)) return {};
+      }
+    }
+    if (requests.empty()) return {};
     const DiffusionNetworks networks = result_networks();
     TextEncoding text(networks.texts[0], parts_.text_encoders[0].padding_id);
     const MappedWeights mapped;
     const std::string name = "training";
-    GenerationRequest request;
-    request.plain_prompt = true;
-    request.steps = static_cast<int>(recipe_.report.sample_steps);
-    request.cfg_scale = recipe_.report.sample_guidance;
-    request.sampler = recipe_.report.sample_sampler;
-    request.width = static_cast<int>(recipe_.data.width);
-    request.height = static_cast<int>(recipe_.data.height);
     std::vector<Image> shown;
-    for (size_t i = 0; i < prompts.size(); ++i) {
-      request.prompt = prompts[i];
+    for (size_t i = 0; i < requests.size(); ++i) {
+      GenerationRequest& request = requests[i];
+      request.plain_prompt = true;
+      request.steps = static_cast<int>(recipe_.report.sample_steps);
+      request.cfg_scale = recipe_.report.sample_guidance;
+      request.sampler = recipe_.report.sample_sampler;
+      request.width = static_cast<int>(recipe_.data.width);
+      request.height = static_cast<int>(recipe_.data.height);
       request.seed = seed_ + i;
       GenerationResult result = run_generation({*networks.unet, latents_.autoencoder(), nullptr, text, mapped,
-                                                objective_->schedule(), scheduler_, name},
+                                                objective_->schedule(), scheduler_, name, parts_.class_names},
                                                request);
       shown.push_back(std::move(result.images.front()));
     }
@@ -290,19 +301,21 @@ class DiffusionTrainer final : public Trainer {
   DiffusionBatch make(int64_t number) const {
     DiffusionBatch made{number, {}, {}, {}};
     const TrainingSet::Batch batch = data_.batch(number);
-    for (size_t i = 0; i < batch.examples.size(); ++i) {
-      const auto index = static_cast<int64_t>(i);
-      const bool dropped =
-          Draws(seed_, Purpose::Dropout, static_cast<uint32_t>(number), static_cast<uint32_t>(i))
-              .chance(recipe_.diffusion.caption_dropout);
-      made.captions.push_back(dropped ? "" : data_.caption(batch.examples[i], number, index));
-    }
     made.latents = latents_.prepare(batch, number, needs_pixels_);
-    ConditionSource source{0, {}, [&](Purpose purpose, size_t i) {
+    ConditionSource source{{}, true, {}, [&](Purpose purpose, size_t i) {
                              return Draws(seed_, purpose, static_cast<uint32_t>(number),
                                           static_cast<uint32_t>(i));
                            }};
-    source.count = static_cast<int64_t>(batch.examples.size());
+    for (size_t i = 0; i < batch.examples.size(); ++i) {
+      const auto index = static_cast<int64_t>(i);
+      const PreparedExample& one =
+          source.examples.emplace_back(PreparedExample{batch.examples[i], size_of(made.latents.sizes, index),
+                                                       data_.mirrored(batch.examples[i], number, index)});
+      const bool dropped =
+          Draws(seed_, Purpose::Dropout, static_cast<uint32_t>(number), static_cast<uint32_t>(i))
+              .chance(recipe_.diffusion.caption_dropout);
+      made.captions.push_back(dropped ? "" : told(data_.caption(batch.examples[i], number, index), one));
+    }
     std::vector<Tensor> pictures;
     if (needs_pixels_)
       for (const PictureLatents::One& one : made.latents.each) pictures.push_back(one.picture);
@@ -355,13 +368,32 @@ class DiffusionTrainer final : public Trainer {
                                   networks.unet->prepare(text.at("context")), input.conditions, shortcuts);
   }
 
+  /// What the text encoder is told of an example: its caption and, if the recipe says so, its boxes.
+  std::string told(const std::string& caption, const PreparedExample& one) const {
+    if (!recipe_.diffusion.boxes) return caption;
+    constexpr double kLeastShare = 0.25;  // of a box that the crop has left
+    return layout_prompt(caption,
+                         prepared_boxes(data_[one.example].boxes, one.size, one.mirrored, kLeastShare));
+  }
+
+  /// Row `i` of sizes [N,6].
+  static SizeConditioning size_of(const Tensor& sizes, int64_t i) {
+    std::array<float, 6> values;
+    std::copy_n(sizes.data<float>() + i * 6, 6, values.begin());
+    return SizeConditioning::from_values(values);
+  }
+
+  PreparedExample validation_example(size_t i) {
+    return {data_.validation()[i], size_of(latents_.validation_sizes(i, i + 1), 0)};
+  }
+
   /// Of validation pictures [begin,end), always the same.
-  TensorMap validation_conditions(size_t begin, size_t end) const {
+  TensorMap validation_conditions(size_t begin, size_t end) {
     constexpr uint32_t kNoBatch = 0xffffffff;
-    ConditionSource source{0, {}, [&](Purpose purpose, size_t i) {
+    ConditionSource source{{}, false, {}, [&](Purpose purpose, size_t i) {
                              return Draws(seed_, purpose, kNoBatch, static_cast<uint32_t>(begin + i));
                            }};
-    source.count = static_cast<int64_t>(end - begin);
+    for (size_t i = begin; i < end; ++i) source.examples.push_back(validation_example(i));
     if (needs_pixels_) source.pictures = latents_.validation_pictures(begin, end);
     TensorMap prepared;
     for (const auto& condition : conditions_) condition->prepare(source, prepared);

@@ -1,6 +1,7 @@
 #include "sinopia/train/trainers/training_set.h"
 
 #include <algorithm>
+#include <set>
 #include <utility>
 
 #include <fmt/format.h>
@@ -106,6 +107,17 @@ PreparedPicture TrainingSet::validation_picture(int64_t example) const {
   const Place& at = place(example);
   const PictureSize size{static_cast<int>(recipe_.height), static_cast<int>(recipe_.width)};
   return prepare_picture(sets_[at.set].picture(at.index), size, {}, false, seed_, 0);
+}
+
+Image TrainingSet::semantic_map(int64_t example) const {
+  return sets_[place(example).set].semantic_map(place(example).index);
+}
+
+std::vector<std::string> TrainingSet::labels() const {
+  std::set<std::string> labels;
+  for (const std::vector<int64_t>* examples : {&trained_, &validation_})
+    for (const int64_t example : *examples) labels.insert((*this)[example].label);
+  return {labels.begin(), labels.end()};
 }
 
 bool TrainingSet::mirrored(int64_t example, int64_t number, int64_t index) const {

@@ -43,6 +43,10 @@ class TrainingSet {
   bool mirrored(int64_t example, int64_t number, int64_t index) const;
   /// One of its captions, drawn likewise.
   const std::string& caption(int64_t example, int64_t number, int64_t index) const;
+  /// See CaptionedPictures::semantic_map.
+  Image semantic_map(int64_t example) const;
+  /// The classes of all examples in byte order.
+  std::vector<std::string> labels() const;
   /// In the middle, not mirrored, on white.
   PreparedPicture validation_picture(int64_t example) const;
 

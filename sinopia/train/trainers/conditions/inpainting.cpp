@@ -13,11 +13,13 @@ namespace {
 
 class Inpainting final : public Condition {
  public:
+  explicit Inpainting(int64_t channels) : channels_(channels) {}
   bool needs_pixels() const override { return true; }
+  int64_t channels() const override { return channels_; }
 
   void prepare(const ConditionSource& source, TensorMap& prepared) const override {
     std::vector<Tensor> masks;
-    for (size_t i = 0; i < static_cast<size_t>(source.count); ++i)
+    for (size_t i = 0; i < source.examples.size(); ++i)
       masks.push_back(draw_inpainting_mask(source.pictures.dim(1), source.pictures.dim(2), {},
                                            source.draws(Purpose::Mask, i)));
     prepared["mask"] = stacked(masks);
@@ -32,14 +34,19 @@ class Inpainting final : public Condition {
         resize(mask, mask.dim(1) / factor, mask.dim(2) / factor, ResizeFilter::Nearest));
     input.concatenated.push_back(autoencoder.to_diffusion(autoencoder.encode(known).mean));
   }
+
+ private:
+  int64_t channels_;
 };
 
 }  // namespace
 
 bool wants_inpainting(const ConditionContext& context) {
-  return context.unet.in_channels == 2 * context.autoencoder.latent_channels + 1;
+  return context.more_channels() == context.autoencoder.latent_channels + 1;
 }
 
-std::unique_ptr<Condition> make_inpainting(const ConditionContext&) { return std::make_unique<Inpainting>(); }
+std::unique_ptr<Condition> make_inpainting(const ConditionContext& context) {
+  return std::make_unique<Inpainting>(context.more_channels());
+}
 
 }  // namespace sinopia

@@ -13,6 +13,8 @@
 namespace sinopia {
 namespace {
 
+constexpr int64_t kChannels = 3;  // of a picture
+
 ScheduleConfig noise_of_small_pictures() {
   ScheduleConfig config;
   config.beta_start = 1e-4;
@@ -25,12 +27,13 @@ class LowResolution final : public Condition {
   LowResolution(int factor, const Degradation& degradation, int64_t levels)
       : factor_(factor), degradation_(degradation), levels_(levels) {}
   bool needs_pixels() const override { return true; }
+  int64_t channels() const override { return kChannels; }
 
   void prepare(const ConditionSource& source, TensorMap& prepared) const override {
     const int64_t H = source.pictures.dim(1), W = source.pictures.dim(2);
     std::vector<Tensor> small;
     std::vector<int32_t> levels;
-    for (size_t i = 0; i < static_cast<size_t>(source.count); ++i) {
+    for (size_t i = 0; i < source.examples.size(); ++i) {
       const auto row = static_cast<int64_t>(i);
       Draws draws = source.draws(Purpose::Degradation, i);
       if (levels_ > 0) levels.push_back(static_cast<int32_t>(draws.integer(levels_)));
@@ -66,9 +69,7 @@ class LowResolution final : public Condition {
 
 }  // namespace
 
-bool wants_low_resolution(const ConditionContext& context) {
-  return context.unet.in_channels == context.autoencoder.latent_channels + 3;
-}
+bool wants_low_resolution(const ConditionContext& context) { return context.more_channels() == kChannels; }
 
 std::unique_ptr<Condition> make_low_resolution(const ConditionContext& context) {
   constexpr int64_t kMostNoise = 350;  // levels of the x4 upscaler's training
