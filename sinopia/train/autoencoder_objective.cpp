@@ -81,11 +81,12 @@ AutoencoderLosses AutoencoderObjective::autoencoder_pass(const Autoencoder& auto
                                                          int64_t step) {
   const RecordGradients on;
   AutoencoderLosses losses;
-  const DiagonalGaussian encoded = autoencoder.encode(pictures);
+  const DiagonalGaussian encoded = autoencoder.encode(pictures, {checkpoints_});
   const Codebook* codebook = autoencoder.codebook();
   const Bottleneck middle = codebook ? quantised(*codebook, encoded.mean, config_, losses)
                                      : sampled(encoded, noise, config_, losses);
-  const Tensor features = autoencoder.decode_features(middle.latents, {.quantise = false});
+  const Tensor features = autoencoder.decode_features(
+      middle.latents, {.quantise = false, .checkpoint_activations = checkpoints_});
   const Tensor picture = autoencoder.to_picture(features);
   reconstruction_ = without_gradient(picture);
 

@@ -56,6 +56,9 @@ class AutoencoderObjective {
   AutoencoderObjective(const AutoencoderLossConfig& config, const PatchDiscriminator* discriminator,
                        const Lpips* lpips);
 
+  /// Less memory for a second forward pass of each block of the autoencoder.
+  void checkpoint_activations(bool on) { checkpoints_ = on; }
+
   /// pictures [N,H,W,3] in [-1,1], whole latent cells; noise N(0,1) of the latents' shape, not looked at with
   /// a codebook. Leaves the reconstruction in reconstruction().
   AutoencoderLosses autoencoder_pass(const Autoencoder& autoencoder, const Tensor& pictures,
@@ -72,6 +75,7 @@ class AutoencoderObjective {
   AutoencoderLossConfig config_;
   const PatchDiscriminator* discriminator_;
   const Lpips* lpips_;
+  bool checkpoints_ = false;
   Tensor reconstruction_;
 };
 

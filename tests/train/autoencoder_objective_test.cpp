@@ -8,7 +8,9 @@
 #include "sinopia/io/safetensors.h"
 #include "sinopia/nn/parameters.h"
 #include "sinopia/ops/shape.h"
+#include "sinopia/tensor/allocator.h"
 #include "sinopia/train/optimizers/gradients.h"
+#include "tests/models/golden.h"
 #include "tests/reference.h"
 
 namespace sinopia {
@@ -181,6 +183,37 @@ TEST_P(AutoencoderTraining, IsPyTorchs) {
 
 INSTANTIATE_TEST_SUITE_P(Cases, AutoencoderTraining,
                          ::testing::Values("latent_diffusion", "without_vgg", "vq", "vq_without_vgg"));
+
+TEST(AutoencoderObjective, CheckpointsTakeLessMemoryForTheSameGradients) {
+  AutoencoderConfig config;
+  config.channels = {16, 16, 16};
+  config.norm_num_groups = 4;
+  config.layers_per_block = 3;
+  CheckpointParameters fresh(fresh_tensors<Autoencoder>(config, 3), "vae");
+  TrainableParameters parameters(fresh);
+  const Autoencoder vae(Scope(parameters), config);
+  const Tensor pictures = random_tensor({2, 64, 48, 3}, 1), noise = random_tensor({2, 16, 12, 4}, 2);
+  AutoencoderObjective objective({.perceptual = 0, .adversarial = 0}, nullptr, nullptr);
+  const auto pass = [&](bool checkpoints, std::map<std::string, Tensor>& gradients) {
+    objective.checkpoint_activations(checkpoints);
+    allocator({}).reset_peak();
+    const size_t before = allocator({}).stats().in_use;
+    const double loss = objective.autoencoder_pass(vae, pictures, noise, 0).total;
+    const size_t peak = allocator({}).stats().peak - before;
+    for (const auto& [name, leaf] : parameters.leaves()) {
+      gradients[name] = gradient_of(leaf);
+      clear_gradient(leaf);
+    }
+    return std::pair(loss, peak);
+  };
+  std::map<std::string, Tensor> plain, saved;
+  const auto [want, all] = pass(false, plain);
+  const auto [got, less] = pass(true, saved);
+  EXPECT_EQ(got, want);
+  EXPECT_LT(less, 0.6 * static_cast<double>(all));
+  for (const auto& [name, gradient] : plain)
+    EXPECT_LT(relative_error(saved.at(name), gradient), 1e-6) << name;
+}
 
 TEST(AutoencoderObjective, RefusesWeightsWithoutTheirNetwork) {
   EXPECT_THROW(AutoencoderObjective({}, nullptr, &lpips()), Error);

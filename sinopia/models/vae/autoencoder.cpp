@@ -1,5 +1,6 @@
 #include "sinopia/models/vae/autoencoder.h"
 
+#include "sinopia/autograd/tape.h"
 #include "sinopia/ops/elementwise.h"
 #include "sinopia/ops/shape.h"
 
@@ -48,6 +49,13 @@ Channels channels_of(const AutoencoderConfig& c) {
   return {2 * C, 2 * C, C};
 }
 
+/// block(x), where training may keep its input alone. The block must outlive the backward pass.
+template <class Block>
+Tensor through(const Block& block, const Tensor& x, bool checkpoints) {
+  if (!checkpoints) return block(x);
+  return checkpointed([&block](const std::vector<Tensor>& in) { return block(in.front()); }, {x});
+}
+
 }  // namespace
 
 Tensor DiagonalGaussian::sample(const Tensor& noise) const {
@@ -63,10 +71,10 @@ Autoencoder::Middle::Middle(const Scope& scope, const AutoencoderConfig& config)
   }
 }
 
-Tensor Autoencoder::Middle::operator()(const Tensor& x) const {
-  Tensor h = first(x);
-  if (attention) h = (*attention)(h);
-  return second(h);
+Tensor Autoencoder::Middle::operator()(const Tensor& x, bool checkpoints) const {
+  Tensor h = through(first, x, checkpoints);
+  if (attention) h = through(*attention, h, checkpoints);
+  return through(second, h, checkpoints);
 }
 
 Autoencoder::Encoder::Encoder(const Scope& scope, const AutoencoderConfig& config)
@@ -88,13 +96,13 @@ Autoencoder::Encoder::Encoder(const Scope& scope, const AutoencoderConfig& confi
   }
 }
 
-Tensor Autoencoder::Encoder::operator()(Tensor x) const {
+Tensor Autoencoder::Encoder::operator()(Tensor x, bool checkpoints) const {
   x = conv_in(x);
   for (const Level& level : levels) {
-    for (const ResBlock& block : level.blocks) x = block(x);
+    for (const ResBlock& block : level.blocks) x = through(block, x, checkpoints);
     if (level.down) x = (*level.down)(x);
   }
-  return conv_out(norm_out(middle(x), Activation::Silu));
+  return conv_out(norm_out(middle(x, checkpoints), Activation::Silu));
 }
 
 Autoencoder::Decoder::Decoder(const Scope& scope, const AutoencoderConfig& config)
@@ -115,10 +123,10 @@ Autoencoder::Decoder::Decoder(const Scope& scope, const AutoencoderConfig& confi
   }
 }
 
-Tensor Autoencoder::Decoder::features(Tensor z) const {
-  z = middle(conv_in(z));
+Tensor Autoencoder::Decoder::features(Tensor z, bool checkpoints) const {
+  z = middle(conv_in(z), checkpoints);
   for (const Level& level : levels) {
-    for (const ResBlock& block : level.blocks) z = block(z);
+    for (const ResBlock& block : level.blocks) z = through(block, z, checkpoints);
     if (level.up) z = (*level.up)(z, 2 * z.dim(1), 2 * z.dim(2));
   }
   return norm_out(z, Activation::Silu);
@@ -134,16 +142,18 @@ Autoencoder::Autoencoder(const Scope& scope, const AutoencoderConfig& config)
     codebook_.emplace(scope / "quantize", config.codebook->entries, config.latent_channels);
 }
 
-Tensor Autoencoder::encode_moments(const Tensor& x) const {
+Tensor Autoencoder::encode_moments(const Tensor& x, const EncodeOptions& options) const {
   SINOPIA_CHECK(x.rank() == 4 && x.dim(3) == config_.in_channels, InvalidArgument,
                 "[vae] expected a picture [N,H,W,{}], got {}", config_.in_channels, describe(x));
   SINOPIA_CHECK(x.dim(1) >= config_.factor() && x.dim(2) >= config_.factor(), InvalidArgument,
                 "[vae] expected a picture of at least {0}x{0}, got {1}", config_.factor(), describe(x));
-  const Tensor h = encoder_(x);
+  const Tensor h = encoder_(x, options.checkpoint_activations);
   return quant_conv_ ? (*quant_conv_)(h) : h;
 }
 
-DiagonalGaussian Autoencoder::encode(const Tensor& x) const { return latents_of(encode_moments(x)); }
+DiagonalGaussian Autoencoder::encode(const Tensor& x, const EncodeOptions& options) const {
+  return latents_of(encode_moments(x, options));
+}
 
 DiagonalGaussian Autoencoder::latents_of(const Tensor& moments) const {
   if (codebook_) return {moments, {}};
@@ -166,7 +176,8 @@ Tensor Autoencoder::decode_features(const Tensor& z, const DecodeOptions& option
   SINOPIA_CHECK(z.rank() == 4 && z.dim(3) == config_.latent_channels, InvalidArgument,
                 "[vae] expected latents [N,h,w,{}], got {}", config_.latent_channels, describe(z));
   const Tensor latents = codebook_ && options.quantise ? codebook_->quantise(z) : z;
-  return decoder_.features(post_quant_conv_ ? (*post_quant_conv_)(latents) : latents);
+  return decoder_.features(post_quant_conv_ ? (*post_quant_conv_)(latents) : latents,
+                           options.checkpoint_activations);
 }
 
 Tensor Autoencoder::to_diffusion(const Tensor& z) const {

@@ -65,10 +65,14 @@ struct DiagonalGaussian {
   Tensor sample(const Tensor& noise) const;
 };
 
+struct EncodeOptions {
+  bool checkpoint_activations = false;  ///< as UNetShortcuts has it, block by block
+};
 struct DecodeOptions {
   /// Whether the nearest entries of a codebook take the latents' places; no is what diffusers calls
   /// force_not_quantize.
   bool quantise = true;
+  bool checkpoint_activations = false;  ///< as of EncodeOptions
 };
 
 /// Encoder and decoder of Rombach et al. 2022, 3.1, around either bottleneck. Parameters have diffusers'
@@ -80,9 +84,9 @@ class Autoencoder {
   /// x [N,H,W,in_channels] in [-1,1] -> latents [N,H/f,W/f,C] as they are, not scaled for diffusion; with a
   /// codebook certain, and not yet quantised. Throws InvalidArgument for a picture smaller than one latent
   /// cell.
-  DiagonalGaussian encode(const Tensor& x) const;
+  DiagonalGaussian encode(const Tensor& x, const EncodeOptions& options = {}) const;
   /// encode() in two parts: mean and unlimited logvar along the channels [N,H/f,W/f,2C], or latents alone.
-  Tensor encode_moments(const Tensor& x) const;
+  Tensor encode_moments(const Tensor& x, const EncodeOptions& options = {}) const;
   DiagonalGaussian latents_of(const Tensor& moments) const;
   /// z [N,h,w,C] -> [N,h*f,w*f,out_channels], about [-1,1], not limited.
   Tensor decode(const Tensor& z, const DecodeOptions& options = {}) const;
@@ -112,7 +116,7 @@ class Autoencoder {
     std::optional<SelfAttention> attention;
     ResBlock second;
     Middle(const Scope& scope, const AutoencoderConfig& config);
-    Tensor operator()(const Tensor& x) const;
+    Tensor operator()(const Tensor& x, bool checkpoints) const;
   };
   struct Encoder {
     Conv2d conv_in;
@@ -121,7 +125,7 @@ class Autoencoder {
     GroupNorm norm_out;
     Conv2d conv_out;
     Encoder(const Scope& scope, const AutoencoderConfig& config);
-    Tensor operator()(Tensor x) const;
+    Tensor operator()(Tensor x, bool checkpoints) const;
   };
   struct Decoder {
     Conv2d conv_in;
@@ -131,7 +135,7 @@ class Autoencoder {
     Conv2d conv_out;
     Decoder(const Scope& scope, const AutoencoderConfig& config);
     /// All but the last convolution.
-    Tensor features(Tensor z) const;
+    Tensor features(Tensor z, bool checkpoints) const;
   };
 
   AutoencoderConfig config_;

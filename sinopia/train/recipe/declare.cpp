@@ -197,7 +197,7 @@ void visit_fields(Fields& f, Recipe& r) {
   f.field("batch", r.batch, {1, 65536}, "Pictures in one pass.");
   f.field("accumulate", r.accumulate, {1, 65536}, "Passes whose gradients make one step.");
   f.field("checkpoint_activations", r.checkpoint_activations,
-          "Less memory for a second forward pass of each layer of a denoiser.");
+          "Less memory for a second forward pass of each layer.");
   choose_export_type(f, r.export_type);
   f.section("data", r.data, "The pictures.");
   f.section("autoencoder", r.autoencoder, "Of `model: autoencoder`.");

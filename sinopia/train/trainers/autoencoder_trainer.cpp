@@ -66,6 +66,7 @@ class AutoencoderTrainer final : public Trainer {
     }
     if (!r.vgg16.empty()) lpips_.emplace(load_lpips(r.vgg16));
     objective_.emplace(r.loss, discriminator_ ? &*discriminator_ : nullptr, lpips_ ? &*lpips_ : nullptr);
+    objective_->checkpoint_activations(recipe.checkpoint_activations);
     guard_ = StepGuard(recipe.optimizer.clip);
   }
 
