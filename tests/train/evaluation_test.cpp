@@ -1,9 +1,12 @@
+#include <algorithm>
 #include <cmath>
 #include <fstream>
+#include <random>
 
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
+#include "sinopia/train/evaluation/colour_names.h"
 #include "sinopia/train/evaluation/matcher_check.h"
 #include "sinopia/train/evaluation/picture_quality.h"
 #include "tests/kind_of.h"
@@ -136,33 +139,70 @@ TEST(Scene, RefusesWhatIsNotOne) {
   }
 }
 
-TEST(Adherence, WilsonIntervalOfEightInTen) {
-  // scipy.stats.binomtest(8, 10).proportion_ci(method="wilson")
-  EXPECT_NEAR(wilson_interval(8, 10).low, 0.4901624715366418, 1e-12);
-  EXPECT_NEAR(wilson_interval(8, 10).high, 0.9433178485456248, 1e-12);
+const json& golden() {
+  static const json values =
+      json::parse(std::ifstream(std::string(SINOPIA_TEST_DATA) + "/train/evaluation.json"));
+  return values;
+}
+
+TEST(Adherence, WilsonIntervalsAreScipys) {
+  for (const json& row : golden().at("intervals")) {
+    const Interval got = wilson_interval(row[0], row[1]);
+    EXPECT_NEAR(got.low, row[2].get<double>(), 1e-12) << row;
+    EXPECT_NEAR(got.high, row[3].get<double>(), 1e-12) << row;
+  }
   EXPECT_EQ(wilson_interval(0, 0).high, 1);
 }
 
-Image pattern(bool changed) {
-  Image picture = make_image(23, 19, 3);
-  for (int y = 0; y < 19; ++y) {
-    for (int x = 0; x < 23; ++x) {
-      for (int c = 0; c < 3; ++c) {
-        const int value = (x * 37 + y * 91 + c * 53 + x * y * 7) % 256;
-        picture.pixel(y, x)[c] =
-            static_cast<uint8_t>(changed ? (value * 3 + x * 11 + y * 5) / 4 % 256 : value);
+TEST(ColourNames, AreThoseOfTheCaptions) {
+  const json& words = golden().at("words");
+  ASSERT_EQ(words.size(), colour_words().size());
+  for (size_t i = 0; i < words.size(); ++i) {
+    EXPECT_EQ(words[i], colour_words()[i]);
+    const Color color = palette_colour(i);
+    EXPECT_EQ(golden().at("backgrounds")[i], (json{color.red, color.green, color.blue})) << words[i];
+  }
+  const std::string names = golden().at("names");
+  size_t at = 0;
+  for (int red = 0; red < 256; red += 17) {
+    for (int green = 0; green < 256; green += 17) {
+      for (int blue = 0; blue < 256; blue += 17) {
+        const Color color{static_cast<uint8_t>(red), static_cast<uint8_t>(green), static_cast<uint8_t>(blue)};
+        EXPECT_EQ(static_cast<char>('a' + nearest_colour_word(to_oklab(color))), names.at(at++))
+            << red << " " << green << " " << blue;
       }
     }
   }
-  return picture;
+  EXPECT_EQ(at, names.size());
+}
+
+/// What tools/golden/evaluation.py makes of the same numbers.
+std::pair<Image, Image> picture_pair(unsigned seed, int height, int width, int channels) {
+  std::mt19937 engine(seed);
+  std::pair<Image, Image> pair{make_image(width, height, channels), make_image(width, height, channels)};
+  const auto for_each = [&](Image& picture, const auto& value) {
+    for (int y = 0; y < height; ++y)
+      for (int x = 0; x < width; ++x)
+        for (int c = 0; c < channels; ++c) picture.pixel(y, x)[c] = static_cast<uint8_t>(value(y, x, c));
+  };
+  for_each(pair.first, [&](int y, int x, int c) {
+    return (3 * x + 2 * y + 40 * c + static_cast<int>(engine() % 64)) % 256;
+  });
+  for_each(pair.second, [&](int y, int x, int c) {
+    return std::clamp(pair.first.pixel(y, x)[c] + static_cast<int>(engine() % 41) - 20, 0, 255);
+  });
+  return pair;
 }
 
 TEST(PictureQuality, AsScikitImage) {
-  const Image a = pattern(false), b = pattern(true);
-  EXPECT_NEAR(psnr(a, b), 17.61393130468244, 1e-9);
-  EXPECT_NEAR(ssim(a, b), 0.9501538004288149, 1e-9);
-  EXPECT_DOUBLE_EQ(ssim(a, a), 1);
-  EXPECT_TRUE(std::isinf(psnr(a, a)));
+  for (const json& row : golden().at("pictures")) {
+    const auto [a, b] =
+        picture_pair(row.at("seed"), row.at("shape")[0], row.at("shape")[1], row.at("shape")[2]);
+    EXPECT_NEAR(psnr(a, b), row.at("psnr").get<double>(), 1e-9) << row;
+    EXPECT_NEAR(ssim(a, b), row.at("ssim").get<double>(), 1e-9) << row;
+    EXPECT_DOUBLE_EQ(ssim(a, a), 1);
+    EXPECT_TRUE(std::isinf(psnr(a, a)));
+  }
 }
 
 }  // namespace
