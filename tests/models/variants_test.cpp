@@ -162,10 +162,14 @@ TEST(Variants, AFolderKeepsClassesAndTheirNames) {
   EXPECT_EQ(back.class_names, parts.class_names);
   EXPECT_EQ(testing::kind_of([&] { join_checkpoint(parts); }), ErrorKind::Unsupported);
   const auto index = folder / "model_index.json";
-  auto json = nlohmann::json::parse(std::ifstream(index));
-  json["id2label"].erase("3");
-  std::ofstream(index) << json;
-  EXPECT_EQ(testing::kind_of([&] { read_checkpoint(folder.path()); }), ErrorKind::Corrupt);
+  const auto json = nlohmann::json::parse(std::ifstream(index));
+  auto gap = json, many = json;
+  gap["id2label"].erase("3");
+  for (int i = 12; i < 21; ++i) many["id2label"][std::to_string(i)] = "x";  // the table has 20 rows
+  for (const auto& bad : {gap, many}) {
+    std::ofstream(index) << bad;
+    EXPECT_EQ(testing::kind_of([&] { read_checkpoint(folder.path()); }), ErrorKind::Corrupt);
+  }
 }
 
 TEST(Variants, AreWrittenWithTheShapesThatOthersExpect) {

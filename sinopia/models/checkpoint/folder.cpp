@@ -212,6 +212,10 @@ CheckpointParts load_diffusers_folder(const fs::path& folder, std::string_view v
   parts.variant = variant.name;
   parts.description = variant.title;
   parts.class_names = class_names(index);
+  SINOPIA_CHECK(parts.class_names.empty() ||
+                    static_cast<int64_t>(parts.class_names.size()) <= parts.unet.config.num_class_embeds,
+                Corrupt, "[checkpoint] the folder's id2label names {} classes, the UNet has {}",
+                parts.class_names.size(), parts.unet.config.num_class_embeds);
   if (has_component(index, "vae", {"AutoencoderKL", "VQModel"})) {
     parts.vae.config = autoencoder_config_from_json(read_config(folder / "vae" / "config.json"));
     parts.vae.tensors = with_current_attention_names(read_component(folder / "vae", variant_name).tensors);
