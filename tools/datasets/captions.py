@@ -28,12 +28,17 @@ def plural(noun):
     return noun + "s"
 
 
+def label(thing, noun):
+    """"red apple", "giraffe": one of a scene's things, with its table row, `noun` (see scenes.Noun)."""
+    return f"{thing['colour']} {noun.singular}" if thing["colour"] else noun.singular
+
+
 def english(thing, noun):
-    """"a red apple", "three giraffes": a thing of a scene with its table row, `noun` (see scenes.Noun)."""
-    count, colour = thing["count"], thing["colour"]
-    words = ([colour] if colour else []) + [noun.singular if count == 1 else noun.plural]
-    phrase = " ".join(words)
-    return f"{article(phrase)} {phrase}" if count == 1 else f"{NUMBERS['en'][count]} {phrase}"
+    """"a red apple", "three giraffes": a thing of a scene."""
+    one = label(thing, noun)
+    if thing["count"] == 1:
+        return f"{article(one)} {one}"
+    return f"{NUMBERS['en'][thing['count']]} {one.removesuffix(noun.singular)}{noun.plural}"
 
 
 def chinese(thing, noun):

@@ -108,13 +108,15 @@ def record_of(picture, version):
             "split": splits.of_name(picture.name)}
 
 
-def record_of_scene(index, scene, nouns, things_licence, versions):
-    """A composed scene's line of metadata.jsonl, but for its file and hash."""
+def record_of_scene(index, scene, side, nouns, things_licence, versions):
+    """A composed scene's line of metadata.jsonl, but for its file and hash; `side` is the picture's, in pixels."""
     texts = captions.of_scene(scene, nouns)
+    boxes = [[captions.label(thing, nouns[thing["name"]]), *(round(edge / side, 6) for edge in box)] for thing in scene["objects"]
+             for box in thing["boxes"]]
     licences = sorted({things_licence[key] for thing in scene["objects"] for key in thing["pictures"]})
     return {"key": f"scene_{index:06}", "set": "scenes", "name": texts["en"][0], "captions": texts,
             "licence": " AND ".join(licences), "author": "the authors of the pictures in it",
-            "mirror": not any(r["relation"] in ("left_of", "right_of") for r in scene["relations"]), "scene": scene,
+            "mirror": not any(r["relation"] in ("left_of", "right_of") for r in scene["relations"]), "boxes": boxes, "scene": scene,
             "source": {"package": "composed", "version": versions, "member": ""},
             "split": splits.of_scene(scene, texts["en"][0])}
 
@@ -167,7 +169,7 @@ def compose(options, progress, writer, found, versions):
     progress.start()
     for index in range(options.scenes):
         image, scene = composer.compose(index)
-        writer.add(image, record_of_scene(index, scene, composer.nouns, licence, text))
+        writer.add(image, record_of_scene(index, scene, options.size, composer.nouns, licence, text))
         progress.count("scenes", index + 1, options.scenes)
     progress.say(f"scenes: {options.scenes} of {len(composer.nouns)} nouns in {len(things)} looks")
 

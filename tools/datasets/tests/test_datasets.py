@@ -1,5 +1,6 @@
 """The parts that need no network: python -m unittest discover -s tools/datasets/tests."""
 
+import collections
 import hashlib
 import io
 import json
@@ -298,6 +299,27 @@ class Scenes(unittest.TestCase):
                 self.assertLess(abs(sum(a[i] for i in across) - sum(b[i] for i in across)) / 2, 0.25 * side)
             json.dumps(scene)
         self.assertEqual(kinds, {"single", "count", "relation", "group"})
+
+    def test_record_says_where_its_objects_are(self):
+        side = 96
+        composer = scenes.Composer(small_things(), side, 7)
+        licences = collections.defaultdict(lambda: "CC0-1.0")
+        labels = set()
+        for index in range(60):
+            image, scene = composer.compose(index)
+            record = main.record_of_scene(index, scene, side, composer.nouns, licences, "1")
+            self.assertEqual(len(record["boxes"]), sum(thing["count"] for thing in scene["objects"]))
+            pixels = np.asarray(image)
+            background = colours.PALETTE[scene["background"]]
+            covered = np.zeros((side, side), bool)
+            for label, l, t, r, b in record["boxes"]:
+                labels.add(label)
+                self.assertIn(label.split()[-1], {thing["name"] for thing in scene["objects"]})
+                box = tuple(slice(round(a * side), round(z * side)) for a, z in ((t, b), (l, r)))
+                self.assertTrue((pixels[box] != background).any())
+                covered[max(0, box[0].start - 3):box[0].stop + 3, max(0, box[1].start - 3):box[1].stop + 3] = True
+            self.assertTrue((pixels[~covered] == background).all())
+        self.assertTrue(any(" " in label for label in labels) and any(" " not in label for label in labels))
 
     def test_same_seed_same_scene_whatever_came_before(self):
         one, other = (scenes.Composer(small_things(), 64, 3) for _ in range(2))
