@@ -47,18 +47,20 @@ bool wants_labels(const ConditionContext& context) {
 }
 
 std::unique_ptr<Condition> make_labels(const ConditionContext& context) {
-  std::map<std::string, int32_t> rows;
-  for (const std::string& name : context.class_names) rows.emplace(name, static_cast<int32_t>(rows.size()));
+  const auto classes = static_cast<int64_t>(context.class_names.size());
+  std::map<std::string, int32_t> rows;  // of two classes of one name (ImageNet has them), the first
+  for (int64_t i = 0; i < classes; ++i)
+    rows.emplace(context.class_names[static_cast<size_t>(i)], static_cast<int32_t>(i));
   for (const std::string& label : context.data.labels()) {
     SINOPIA_CHECK(!label.empty(), InvalidArgument,
                   "[train] the denoiser takes classes, but there are pictures without one");
     SINOPIA_CHECK(rows.contains(label), InvalidArgument,
-                  "[train] the denoiser's {} classes do not have \"{}\" among them", rows.size(), label);
+                  "[train] the denoiser's {} classes do not have \"{}\" among them", classes, label);
   }
   const double dropout = context.recipe.diffusion.caption_dropout;
-  const auto needed = static_cast<int64_t>(rows.size()) + (dropout > 0 ? 1 : 0);
+  const int64_t needed = classes + (dropout > 0 ? 1 : 0);
   SINOPIA_CHECK(needed <= context.unet.num_class_embeds, InvalidArgument,
-                "[train] {} classes{} need as many rows, the denoiser's table has {}", rows.size(),
+                "[train] {} classes{} need as many rows, the denoiser's table has {}", classes,
                 dropout > 0 ? " and none at all" : "", context.unet.num_class_embeds);
   return std::make_unique<Labels>(context.data, std::move(rows),
                                   static_cast<int32_t>(context.unet.num_class_embeds - 1), dropout);
