@@ -1,10 +1,13 @@
 #include <cmath>
+#include <fstream>
+#include <optional>
 #include <random>
 
 #include <gtest/gtest.h>
 
 #include "sinopia/io/image.h"
 #include "sinopia/train/trainers/conditions/condition.h"
+#include "sinopia/train/trainers/conditions/labels.h"
 #include "sinopia/train/trainers/conditions/semantic_maps.h"
 #include "tests/kind_of.h"
 #include "tests/temporary_folder.h"
@@ -14,6 +17,90 @@ namespace {
 
 using testing::kind_of;
 using testing::TemporaryFolder;
+
+/// A set of small pictures, one for each class, the set it makes, and a denoiser with a class table.
+struct Classes {
+  explicit Classes(const std::vector<std::string>& labels, double caption_dropout = 0.25) {
+    std::ofstream lines(folder.path() / "set.jsonl");
+    for (size_t i = 0; i < labels.size(); ++i) {
+      const std::string file = std::to_string(i) + ".png";
+      write_image(folder.path() / file, make_image(8, 8, 3));
+      lines << R"({"file": ")" << file << R"(", "caption": "")";
+      if (!labels[i].empty()) lines << R"(, "class": ")" << labels[i] << '"';
+      lines << "}\n";
+    }
+    lines.close();
+    recipe.data.paths = {(folder.path() / "set.jsonl").string()};
+    recipe.data.validation_examples = 0;
+    recipe.diffusion.caption_dropout = caption_dropout;
+    data.emplace(recipe.data, 1, 3);
+    unet.class_embedding = UNetClassEmbedding::Table;
+    unet.num_class_embeds = 8;
+  }
+
+  std::unique_ptr<Condition> condition() const { return make_labels({recipe, unet, {}, *data, names}); }
+
+  /// The row of an example, as a batch of one draws it.
+  int32_t row(const Condition& condition, int64_t example, bool trained_on, uint32_t step) const {
+    const ConditionSource source{{{example, {}, false}}, trained_on, {}, [&](Purpose purpose, size_t i) {
+                                   return Draws(3, purpose, step, static_cast<uint32_t>(i));
+                                 }};
+    TensorMap prepared;
+    condition.prepare(source, prepared);
+    return prepared.at("label").data<int32_t>()[0];
+  }
+
+  TemporaryFolder folder;
+  Recipe recipe;
+  std::optional<TrainingSet> data;
+  UNetConfig unet;
+  std::vector<std::string> names;
+};
+
+TEST(LabelCondition, IsTheRowOfTheNameOrTheLastOfNone) {
+  Classes classes({"cat", "bird", "dog"});
+  classes.names = {"dog", "ant", "bird", "cat"};
+  const auto condition = classes.condition();
+  const std::vector<int32_t> rows = {3, 2, 0};
+  constexpr int kSteps = 2000;
+  for (int64_t example = 0; example < 3; ++example) {
+    const int32_t own = rows[static_cast<size_t>(example)];
+    EXPECT_EQ(classes.row(*condition, example, false, 1), own);
+    int dropped = 0;
+    for (uint32_t step = 0; step < kSteps; ++step) {
+      const int32_t row = classes.row(*condition, example, true, step);
+      if (row != own) {
+        ASSERT_EQ(row, 7);
+        ++dropped;
+      }
+    }
+    EXPECT_NEAR(dropped, kSteps * 0.25, 5 * std::sqrt(kSteps * 0.25 * 0.75));
+  }
+}
+
+TEST(LabelCondition, OfTwoClassesOfOneNameIsTheFirstAndTheOthersKeepTheirRows) {
+  Classes classes({"crane", "owl"});
+  classes.names = {"ant", "crane", "bee", "crane", "owl"};
+  const auto condition = classes.condition();
+  EXPECT_EQ(classes.row(*condition, 0, false, 1), 1);
+  EXPECT_EQ(classes.row(*condition, 1, false, 1), 4);
+  // Five classes and none at all take six rows.
+  classes.unet.num_class_embeds = 6;
+  EXPECT_NO_THROW(classes.condition());
+  classes.unet.num_class_embeds = 5;
+  EXPECT_EQ(kind_of([&] { classes.condition(); }), ErrorKind::InvalidArgument);
+  classes.recipe.diffusion.caption_dropout = 0;
+  EXPECT_NO_THROW(classes.condition());
+}
+
+TEST(LabelCondition, RefusesPicturesWithoutAClassOrOfAnother) {
+  Classes nameless({"cat", ""});
+  nameless.names = {"cat"};
+  EXPECT_EQ(kind_of([&] { nameless.condition(); }), ErrorKind::InvalidArgument);
+  Classes others({"cat", "dog"});
+  others.names = {"cat", "bird"};
+  EXPECT_EQ(kind_of([&] { others.condition(); }), ErrorKind::InvalidArgument);
+}
 
 constexpr int kClasses = 5, kFactor = 4, kGrayStep = 60;
 
@@ -51,6 +138,7 @@ TEST(SemanticMapCondition, LiesOnThePicture) {
   recipe.data.validation_examples = 0;
   recipe.data.width = 32;
   recipe.data.height = 48;
+  recipe.data.shorter_side = 56;
   recipe.data.crop = Cropping::Random;
   recipe.data.flip = 0.5;
   const TrainingSet data(recipe.data, 4, 3);
@@ -121,7 +209,7 @@ TEST(SemanticMapCondition, NamesThePictureWhoseMapIsWrong) {
   unet.in_channels = 5;
   const std::vector<std::string> no_names;
   const auto condition = make_semantic_maps({recipe, unet, {}, data, no_names});
-  const ConditionSource source{{{0, {{60, 48}, 0, 0, {60, 48}}, false}}, true, {}, {}};
+  const ConditionSource source{{{0, {{60, 48}, 0, 0, {60, 48}, {60, 48}}, false}}, true, {}, {}};
   TensorMap prepared;
   try {
     condition->prepare(source, prepared);

@@ -52,8 +52,9 @@ TEST(PicturePreparation, IsPillows) {
     const auto pixels = pixels_of(got.x);
     EXPECT_EQ(crc32(0, pixels.data(), static_cast<uInt>(pixels.size())), c["crc"].get<uint32_t>());
     EXPECT_EQ(got.flipped, c["mirror"].get<bool>());
-    EXPECT_THAT(got.size.values(),
-                ElementsAre(17, 23, c["top"].get<int>(), c["left"].get<int>(), target.height, target.width));
+    const PictureSize resized = covering_size({17, 23}, target);
+    EXPECT_THAT(got.size.values(), ElementsAre(17, 23, c["top"].get<int>(), c["left"].get<int>(),
+                                               target.height, target.width, resized.height, resized.width));
   }
 }
 
@@ -96,6 +97,22 @@ TEST(PicturePreparation, ARandomCropIsWhereItSaysAndGoesEverywhere) {
   EXPECT_EQ(tops.size(), 12u);
   for (const auto& [top, count] : tops) EXPECT_NEAR(count, kCount / 12, 5 * std::sqrt(kCount / 12.0)) << top;
   EXPECT_NEAR(flips, kCount / 2, 5 * std::sqrt(kCount / 4.0));
+}
+
+TEST(PicturePreparation, AShorterSideIsThatOfThePictureThatIsCut) {
+  const Image image = random_image(30, 20, 3, 7);
+  const auto prepared = [&](int shorter_side) {
+    return prepare_picture(image, {8, 10}, {.shorter_side = shorter_side}, true, 1, 1);
+  };
+  const PreparedPicture larger = prepared(14);
+  EXPECT_EQ(pixels_of(larger.x), crop(resize(image, 21, 14), 5, 3, 10, 8).pixels);
+  EXPECT_EQ(larger.size.resized, (PictureSize{14, 21}));
+  EXPECT_EQ(larger.size.crop_top, 3);
+  EXPECT_EQ(larger.size.crop_left, 5);
+  // Less than the crop needs: as if nothing had been said.
+  EXPECT_EQ(pixels_of(prepared(7).x), pixels_of(prepared(0).x));
+  EXPECT_EQ(prepared(7).size.resized, (PictureSize{8, 12}));
+  EXPECT_EQ(kind_of([&] { prepared(-1); }), ErrorKind::InvalidArgument);
 }
 
 TEST(PicturePreparation, DependsOnSeedStepAndIndexAlone) {

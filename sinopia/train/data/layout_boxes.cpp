@@ -10,7 +10,8 @@ std::vector<LayoutBox> prepared_boxes(const std::vector<LayoutBox>& boxes, const
                                       bool flipped, double least_share) {
   SINOPIA_CHECK(least_share >= 0 && least_share <= 1, InvalidArgument,
                 "[layout] expected a share in [0,1], got {}", least_share);
-  const PictureSize whole = covering_size(size.original, size.target);
+  const PictureSize& whole = size.resized;
+  SINOPIA_CHECK(size.target.height > 0 && size.target.width > 0, InvalidArgument, "[layout] an empty crop");
   SINOPIA_CHECK(
       size.crop_top >= 0 && size.crop_left >= 0 && size.crop_top <= whole.height - size.target.height &&
           size.crop_left <= whole.width - size.target.width,

@@ -20,15 +20,20 @@ int64_t scaled(int64_t a, int64_t b, int64_t c) { return (2 * a * b + c) / (2 * 
 
 }  // namespace
 
-std::array<float, 6> SizeConditioning::values() const {
+std::array<float, SizeConditioning::kValues> SizeConditioning::values() const {
   return {static_cast<float>(original.height), static_cast<float>(original.width),
           static_cast<float>(crop_top),        static_cast<float>(crop_left),
-          static_cast<float>(target.height),   static_cast<float>(target.width)};
+          static_cast<float>(target.height),   static_cast<float>(target.width),
+          static_cast<float>(resized.height),  static_cast<float>(resized.width)};
 }
 
-SizeConditioning SizeConditioning::from_values(const std::array<float, 6>& values) {
+SizeConditioning SizeConditioning::from_values(const std::array<float, kValues>& values) {
   const auto at = [&](size_t i) { return static_cast<int>(values[i]); };
-  return {.original = {at(0), at(1)}, .crop_top = at(2), .crop_left = at(3), .target = {at(4), at(5)}};
+  return {.original = {at(0), at(1)},
+          .crop_top = at(2),
+          .crop_left = at(3),
+          .target = {at(4), at(5)},
+          .resized = {at(6), at(7)}};
 }
 
 PictureSize covering_size(PictureSize picture, PictureSize target) {
@@ -62,7 +67,13 @@ PreparedPicture prepare_picture(const Image& picture, PictureSize target, const 
                                 bool mirror, uint64_t seed, uint32_t step, uint32_t index) {
   SINOPIA_CHECK(options.flip_probability >= 0 && options.flip_probability <= 1, InvalidArgument,
                 "[preparation] expected a probability in [0,1], got {}", options.flip_probability);
-  const PictureSize size = covering_size({picture.height, picture.width}, target);
+  SINOPIA_CHECK(options.shorter_side >= 0, InvalidArgument,
+                "[preparation] expected a shorter side from 0, got {}", options.shorter_side);
+  SINOPIA_CHECK(target.height > 0 && target.width > 0, InvalidArgument,
+                "[preparation] an empty crop of {}x{}", target.width, target.height);
+  const PictureSize size = covering_size(
+      {picture.height, picture.width},
+      {std::max(target.height, options.shorter_side), std::max(target.width, options.shorter_side)});
   const Color background =
       options.background ? *options.background : draw_color(Draws(seed, Purpose::Background, step, index));
   Image image = resize(to_rgb(picture, background), size.width, size.height, options.resampling);
@@ -80,7 +91,7 @@ PreparedPicture prepare_picture(const Image& picture, PictureSize target, const 
   }
   result.x = image_to_tensor(crop(image, left, top, target.width, target.height))
                  .reshape({target.height, target.width, 3});
-  result.size = {{picture.height, picture.width}, top, left, target};
+  result.size = {{picture.height, picture.width}, top, left, target, size};
   return result;
 }
 

@@ -16,19 +16,25 @@ enum class Cropping { Center, Random };
 struct PicturePreparation {
   Resampling resampling = Resampling::Lanczos;  ///< Box is the mean over areas
   Cropping cropping = Cropping::Center;
+  /// Pixels of a picture's shorter side before it is cropped, where that is more than the target needs.
+  int shorter_side = 0;
   double flip_probability = 0;  ///< of being mirrored left to right, in [0,1]
   /// Under transparent pictures. Absent: every picture gets a plain colour of its own, drawn evenly.
   std::optional<Color> background = Color{};
 };
 
-/// What SDXL is told of an example's size, in pixels (Podell et al. 2023, sections 2.2 and 2.3).
+/// An example's sizes in pixels. SDXL is told of the first three (Podell et al. 2023, sections 2.2 and 2.3).
 struct SizeConditioning {
   PictureSize original;             ///< of the file
   int crop_top = 0, crop_left = 0;  ///< of the crop, in the picture as it was resized and mirrored
   PictureSize target;               ///< of the crop
-  /// Original height and width, crop top and left, target height and width: the order of the model's input.
-  std::array<float, 6> values() const;
-  static SizeConditioning from_values(const std::array<float, 6>& values);
+  PictureSize resized;              ///< of the picture that was cropped
+
+  static constexpr int64_t kTold = 6, kValues = 8;
+  /// Original height and width, crop top and left, target height and width, the kTold of a model's input in
+  /// its order; resized height and width.
+  std::array<float, kValues> values() const;
+  static SizeConditioning from_values(const std::array<float, kValues>& values);
 };
 
 struct PreparedPicture {
@@ -38,9 +44,10 @@ struct PreparedPicture {
 };
 
 /// Lays the picture over the background, resizes it to the least size of its own aspect ratio that covers
-/// `target`, mirrors it if drawn and if `mirror`, and crops. What is drawn depends on (seed, step, index)
-/// alone, each in a stream of its own: Background, Flip, Crop. Throws InvalidArgument for options out of
-/// range, an empty target, and a picture so narrow that, resized, it would have more than kMaxImagePixels.
+/// `target` and has at least that shorter side, mirrors it if drawn and if `mirror`, and crops. What is drawn
+/// depends on (seed, step, index) alone, each in a stream of its own: Background, Flip, Crop. Throws
+/// InvalidArgument for options out of range, an empty target, and a picture so narrow that, resized, it would
+/// have more than kMaxImagePixels.
 PreparedPicture prepare_picture(const Image& picture, PictureSize target, const PicturePreparation& options,
                                 bool mirror, uint64_t seed, uint32_t step, uint32_t index = 0);
 

@@ -49,6 +49,10 @@ void visit_fields(Fields& f, DataRecipe& r) {
   f.field("bucket_max_aspect", r.bucket_max_aspect, {1, 10}, "The longer side by the shorter, at most.");
   f.choice("last_batch", r.last_batch, kLastBatch,
            "What becomes of examples that do not fill a batch at an epoch's end.");
+  f.field(
+      "shorter_side", r.shorter_side, {0, 8192},
+      "Pixels of a picture's shorter side before it is cut to its size; 0, or less than that size needs: as "
+      "few as cover it.");
   f.choice("crop", r.crop, kCrop, "Where a picture is cut to its size.");
   f.field("flip", r.flip, kShare, "How likely a picture is mirrored, if its captions permit it.");
   f.field("random_background", r.random_background,
@@ -95,7 +99,9 @@ void visit_fields(Fields& f, AutoencoderRecipe& r) {
 }
 
 void visit_fields(Fields& f, LossWeightingConfig& r) {
-  f.choice("kind", r.kind, kWeighting, "What a sample's error counts by its noise.");
+  f.choice("kind", r.kind, kWeighting,
+           "What a sample's error counts by its noise. min_snr: of a small model that begins with fresh "
+           "weights, it leaves the levels of much noise, where the caption decides, nearly untrained.");
   f.field("min_snr_gamma", r.min_snr_gamma, {1e-6, kMany}, "Of min_snr.");
   f.field("p2_gamma", r.p2_gamma, {0, 10}, "Of p2.");
   f.field("p2_k", r.p2_k, {1e-6, kMany}, "Of p2.");

@@ -32,6 +32,7 @@ struct DataRecipe {
   int64_t bucket_multiple = 16;
   double bucket_max_aspect = 2;
   LastBatch last_batch = LastBatch::Drop;
+  int64_t shorter_side = 0;
   Cropping crop = Cropping::Center;
   double flip = 0;
   bool random_background = false;

@@ -345,7 +345,7 @@ class DiffusionTrainer final : public Trainer {
     return item(loss);
   }
 
-  /// sizes [N,6]: SizeConditioning::values.
+  /// sizes [N,8]: SizeConditioning::values.
   Tensor denoise(const DiffusionNetworks& networks, const NoisedBatch& noised,
                  std::span<const std::string> captions, const Tensor& sizes,
                  const TensorMap& prepared) const {
@@ -358,7 +358,7 @@ class DiffusionTrainer final : public Trainer {
     }
     if (told_sizes) {
       input.conditions.text_embeds = text.at("pooled");
-      input.conditions.time_ids = sizes;
+      input.conditions.time_ids = narrow(sizes, 1, 0, SizeConditioning::kTold);
     }
     std::vector<Tensor> channels{noised.x};
     channels.insert(channels.end(), input.concatenated.begin(), input.concatenated.end());
@@ -376,10 +376,11 @@ class DiffusionTrainer final : public Trainer {
                          prepared_boxes(data_[one.example].boxes, one.size, one.mirrored, kLeastShare));
   }
 
-  /// Row `i` of sizes [N,6].
+  /// Row `i` of sizes [N,8].
   static SizeConditioning size_of(const Tensor& sizes, int64_t i) {
-    std::array<float, 6> values;
-    std::copy_n(sizes.data<float>() + i * 6, 6, values.begin());
+    std::array<float, SizeConditioning::kValues> values;
+    std::copy_n(sizes.data<float>() + i * SizeConditioning::kValues, SizeConditioning::kValues,
+                values.begin());
     return SizeConditioning::from_values(values);
   }
 

@@ -1,6 +1,5 @@
 #include "sinopia/train/trainers/latents.h"
 
-#include <array>
 #include <span>
 #include <utility>
 
@@ -13,8 +12,8 @@ namespace sinopia {
 namespace {
 
 Tensor values_of(const SizeConditioning& size) {
-  const std::array<float, 6> values = size.values();
-  return Tensor::from(Shape{6}, std::span<const float>(values));
+  const auto values = size.values();
+  return Tensor::from(Shape{SizeConditioning::kValues}, std::span<const float>(values));
 }
 
 Tensor as_batch_of_one(const Tensor& picture) {
@@ -65,7 +64,8 @@ Tensor LatentSource::sample(const PictureLatents& batch, int64_t number) {
     const auto encode = [&] {
       const DiagonalGaussian latent = autoencoder_->encode(one.picture);
       const auto row = static_cast<int64_t>(i);
-      TensorMap made{{"mean", latent.mean}, {"size", batch.sizes.slice(row, row + 1).reshape({6})}};
+      TensorMap made{{"mean", latent.mean},
+                     {"size", batch.sizes.slice(row, row + 1).reshape({SizeConditioning::kValues})}};
       if (!latent.certain()) made["logvar"] = latent.logvar;
       return made;
     };

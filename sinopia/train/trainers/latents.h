@@ -19,7 +19,7 @@ struct PictureLatents {
     Tensor picture;   ///< [1,H,W,3] where it has nothing, or where pixels are asked for
   };
   std::vector<One> each;
-  Tensor sizes;  ///< f32 [N,6]: SizeConditioning::values
+  Tensor sizes;  ///< f32 [N,8]: SizeConditioning::values
 };
 
 /// Latents of pictures by an autoencoder that is not trained, kept on the disk if there is a place for them.

@@ -21,6 +21,7 @@ void check_picture_sizes(const DataRecipe& recipe, int64_t factor) {
 TrainingSet::TrainingSet(const DataRecipe& recipe, int64_t batch, uint64_t seed)
     : recipe_(recipe), batch_(batch), seed_(seed) {
   preparation_.cropping = recipe.crop;
+  preparation_.shorter_side = static_cast<int>(recipe.shorter_side);
   preparation_.flip_probability = recipe.flip;
   if (recipe.random_background) preparation_.background.reset();
 
@@ -106,7 +107,8 @@ const std::string& TrainingSet::caption(int64_t example, int64_t number, int64_t
 PreparedPicture TrainingSet::validation_picture(int64_t example) const {
   const Place& at = place(example);
   const PictureSize size{static_cast<int>(recipe_.height), static_cast<int>(recipe_.width)};
-  return prepare_picture(sets_[at.set].picture(at.index), size, {}, false, seed_, 0);
+  return prepare_picture(sets_[at.set].picture(at.index), size, {.shorter_side = preparation_.shorter_side},
+                         false, seed_, 0);
 }
 
 Image TrainingSet::semantic_map(int64_t example) const {
@@ -126,9 +128,9 @@ bool TrainingSet::mirrored(int64_t example, int64_t number, int64_t index) const
 }
 
 std::string TrainingSet::content_key(int64_t example, PictureSize size, bool is_mirrored) const {
-  return sha256_hex_of_text(fmt::format("{} {}x{}{}",
-                                        sets_[place(example).set].content_hash(place(example).index),
-                                        size.width, size.height, is_mirrored ? " mirrored" : ""));
+  return sha256_hex_of_text(
+      fmt::format("{} {}x{} of {}{}", sets_[place(example).set].content_hash(place(example).index),
+                  size.width, size.height, preparation_.shorter_side, is_mirrored ? " mirrored" : ""));
 }
 
 bool TrainingSet::is_fixed() const {

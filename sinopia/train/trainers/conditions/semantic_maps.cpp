@@ -9,8 +9,7 @@ namespace {
 
 MapPart part_of(const PreparedExample& one) {
   const SizeConditioning& size = one.size;
-  const PictureSize whole = covering_size(size.original, size.target);
-  const double width = whole.width, height = whole.height;
+  const double width = size.resized.width, height = size.resized.height;
   return {.left = size.crop_left / width,
           .top = size.crop_top / height,
           .right = (size.crop_left + size.target.width) / width,
