@@ -122,6 +122,7 @@ Tensor RandomParameters::take(const std::string& name, const Shape& shape, const
 Tensor TrainableParameters::take(const std::string& name, const Shape& shape,
                                  const Initialiser& initialiser) {
   const Tensor given = from_.take(name, shape, initialiser);
+  if (trains_ && !trains_(name)) return given;
   Tensor own = Tensor::empty(given.shape(), DType::F32, given.device());
   kernels(given.device()).convert(given, own);
   return leaves_[name] = make_leaf(own);

@@ -1,10 +1,13 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <random>
 #include <set>
 #include <string>
+#include <string_view>
+#include <utility>
 
 #include "sinopia/io/tensor_map.h"
 #include "sinopia/nn/scope.h"
@@ -57,14 +60,17 @@ TensorMap fresh_tensors(const Config& config, uint64_t seed) {
 /// the model multiplies by.
 class TrainableParameters final : public ParameterSource {
  public:
-  /// `from` must stay until the model is built.
-  explicit TrainableParameters(ParameterSource& from) : from_(from) {}
+  /// `from` must stay until the model is built. Parameters whose names `trains` does not hold for are given
+  /// out as they are; absent, it holds for all.
+  explicit TrainableParameters(ParameterSource& from, std::function<bool(std::string_view)> trains = {})
+      : from_(from), trains_(std::move(trains)) {}
   Tensor take(const std::string& name, const Shape& shape, const Initialiser& initialiser) override;
   bool has(const std::string& name) const override { return from_.has(name); }
   const TensorMap& leaves() const { return leaves_; }
 
  private:
   ParameterSource& from_;
+  std::function<bool(std::string_view)> trains_;
   TensorMap leaves_;
 };
 

@@ -7,6 +7,7 @@ namespace sinopia {
 namespace {
 
 constexpr std::string_view kModels[] = {"autoencoder", "diffusion"};
+constexpr std::string_view kPart[] = {"whole", "decoder"};
 constexpr std::string_view kText[] = {"frozen", "trained"};
 constexpr std::string_view kLastBatch[] = {"drop", "fill", "keep"};
 constexpr std::string_view kCrop[] = {"center", "random"};
@@ -91,6 +92,9 @@ void visit_fields(Fields& f, AutoencoderRecipe& r) {
   f.field("config", r.config, "diffusers' config.json of an AutoencoderKL or a VQModel, for fresh weights.");
   f.field("vgg16", r.vgg16,
           "torchvision's vgg16 weights (.pth or .safetensors), for the perceptual loss and LPIPS.");
+  f.choice("part", r.part, kPart,
+           "What is trained. decoder: latents stay as start makes them, so that denoisers made for it go on "
+           "working.");
   f.section("loss", r.loss, "What is minimised.");
   f.field("discriminator_width", r.discriminator_width, {1, 1024}, "Channels of its first layer.");
   f.field("discriminator_layers", r.discriminator_layers, {1, 6}, "Layers that halve the picture.");

@@ -155,6 +155,8 @@ void check_whole(const Recipe& r, const std::string& name) {
   if (r.model == TrainedModel::Autoencoder) {
     const AutoencoderRecipe& a = r.autoencoder;
     demand(a.start.empty() != a.config.empty(), "either autoencoder.start or autoencoder.config is needed");
+    demand(a.part == AutoencoderTraining::Whole || !a.start.empty(),
+           "a decoder by itself is trained further: autoencoder.part: decoder needs autoencoder.start");
     demand(a.loss.perceptual == 0 || !a.vgg16.empty(),
            "autoencoder.loss.perceptual needs autoencoder.vgg16; without it set perceptual to 0 and use "
            "feature_matching");

@@ -17,6 +17,8 @@
 namespace sinopia {
 
 enum class TrainedModel { Autoencoder, Diffusion };
+/// Whether an autoencoder is trained as a whole, or so that its latents stay what they are.
+enum class AutoencoderTraining { Whole, Decoder };
 enum class TextTraining { Frozen, Trained };
 /// How pictures are spoilt to train super-resolution: as BSRGAN does, or as latent diffusion does.
 enum class DegradationKind { Full, Light };
@@ -43,6 +45,7 @@ struct DataRecipe {
 
 struct AutoencoderRecipe {
   std::string start, config, vgg16;
+  AutoencoderTraining part = AutoencoderTraining::Whole;
   AutoencoderLossConfig loss;
   int64_t discriminator_width = 64, discriminator_layers = 3;
   double discriminator_rate = 0;

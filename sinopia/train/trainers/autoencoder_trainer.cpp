@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <optional>
+#include <string_view>
 #include <utility>
 
 #include "sinopia/autograd/tape.h"
@@ -43,6 +44,10 @@ AutoencoderPart starting_part(const Recipe& recipe) {
   return part;
 }
 
+bool is_of_decoder(std::string_view name) {
+  return name.starts_with("decoder.") || name.starts_with("post_quant_conv.");
+}
+
 class AutoencoderTrainer final : public Trainer {
  public:
   explicit AutoencoderTrainer(const Recipe& recipe)
@@ -52,8 +57,13 @@ class AutoencoderTrainer final : public Trainer {
     config_ = part.config;
     check_picture_sizes(recipe.data, config_.factor());
     TensorMap leaves;
+    if (r.part == AutoencoderTraining::Decoder) {
+      frozen_ = part.tensors;
+      std::erase_if(frozen_, [](const auto& one) { return is_of_decoder(one.first); });
+    }
     autoencoder_.emplace(
-        trainable_network<Autoencoder>(std::move(part.tensors), config_, "autoencoder", leaves));
+        trainable_network<Autoencoder>(std::move(part.tensors), config_, "autoencoder", leaves,
+                                       [this](std::string_view name) { return !frozen_.contains(name); }));
     generator_ = std::make_unique<TrainedNetwork>("autoencoder", leaves, recipe.optimizer, recipe.ema);
     if (r.loss.adversarial > 0 || r.loss.feature_matching > 0) {
       const PatchDiscriminatorConfig config{
@@ -187,15 +197,11 @@ class AutoencoderTrainer final : public Trainer {
 
   void export_model(const std::filesystem::path& folder) override {
     // Latents of deviation 1 are what a denoiser works on (latent-diffusion, ddpm.py, scale_by_std).
-    const Autoencoder network = result_network();
-    const Tensor pictures = make(0).pictures;
-    const Tensor latents = network.encode(pictures).sample(noise_for(pictures, Purpose::Posterior, 0));
-    const auto count = static_cast<double>(latents.numel());
-    const double mean_value = item(sum(latents)) / count;
-    const double variance = item(sum(square(latents - mean_value))) / (count - 1);
-    AutoencoderPart part{generator_->result(), config_};
-    part.config.shift_factor = 0;
-    part.config.scaling_factor = 1 / std::sqrt(variance);
+    AutoencoderPart part{weights(), config_};
+    if (frozen_.empty()) {
+      part.config.shift_factor = 0;
+      part.config.scaling_factor = 1 / latent_deviation();
+    }
     CheckpointParts parts;
     parts.vae = std::move(part);
     convert_dtype(parts, recipe_.export_type);
@@ -210,6 +216,16 @@ class AutoencoderTrainer final : public Trainer {
   StepGuard& guard() override { return guard_; }
 
  private:
+  /// Of the first batch's latents.
+  double latent_deviation() const {
+    const Tensor pictures = make(0).pictures;
+    const Tensor latents =
+        result_network().encode(pictures).sample(noise_for(pictures, Purpose::Posterior, 0));
+    const auto count = static_cast<double>(latents.numel());
+    const double mean_value = item(sum(latents)) / count;
+    return std::sqrt(item(sum(square(latents - mean_value))) / (count - 1));
+  }
+
   PictureBatch make(int64_t number) const {
     const TrainingSet::Batch batch = data_.batch(number);
     std::vector<Tensor> pictures;
@@ -233,14 +249,22 @@ class AutoencoderTrainer final : public Trainer {
     return stacked(pictures);
   }
 
+  /// The whole autoencoder's.
+  TensorMap weights() const {
+    TensorMap all = generator_->result();
+    all.insert(frozen_.begin(), frozen_.end());
+    return all;
+  }
+
   Autoencoder result_network() const {
-    CheckpointParameters parameters(generator_->result(), "autoencoder");
+    CheckpointParameters parameters(weights(), "autoencoder");
     return Autoencoder(Scope(parameters), config_);
   }
 
   Recipe recipe_;
   TrainingSet data_;
   AutoencoderConfig config_;
+  TensorMap frozen_;  // what is not trained
   std::optional<Autoencoder> autoencoder_;
   std::optional<PatchDiscriminator> discriminator_;
   std::optional<Lpips> lpips_;

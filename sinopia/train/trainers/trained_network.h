@@ -1,8 +1,10 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "sinopia/nn/parameters.h"
@@ -46,12 +48,12 @@ class TrainedNetwork {
 };
 
 /// A network on leaves that hold what a checkpoint's tensors do, which are all used; `what` names it in
-/// errors. Throws as CheckpointParameters does.
+/// errors, `trains` is that of TrainableParameters. Throws as CheckpointParameters does.
 template <class Network, class Config>
-Network trainable_network(TensorMap tensors, const Config& config, const std::string& what,
-                          TensorMap& leaves) {
+Network trainable_network(TensorMap tensors, const Config& config, const std::string& what, TensorMap& leaves,
+                          std::function<bool(std::string_view)> trains = {}) {
   CheckpointParameters given(std::move(tensors), what);
-  TrainableParameters parameters(given);
+  TrainableParameters parameters(given, std::move(trains));
   Network network(Scope(parameters), config);
   given.finish();
   leaves = parameters.leaves();
