@@ -1,6 +1,6 @@
 # The commands a person types; CMakePresets.json holds the builds behind them.
 PROMPT ?= a red apple
-MODEL ?= build/demo/random.safetensors
+MODEL ?= data/small
 OUTPUT ?= build/demo/demo.png
 FUZZ_SECONDS ?= 60
 # The layers whose tests read what others wrote, and the program itself.
@@ -40,7 +40,7 @@ aarch64:
 	@cmake --build --preset aarch64 --target $(addprefix test_,$(EMULATED))
 	@ctest --preset aarch64 -j 2 -L '^($(subst $(space),|,$(EMULATED)))$$'
 
-# Set-up, build, a picture. Without MODEL=FILE it is made by a small model with random weights, and is noise.
+# Set-up, build, a picture: by the small model of data/small, unless MODEL=FILE names another.
 demo: build
 	@MODEL='$(MODEL)' PROMPT='$(PROMPT)' OUTPUT='$(OUTPUT)' scripts/demo
 
