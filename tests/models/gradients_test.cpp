@@ -119,7 +119,8 @@ TEST_P(AutoencoderGradients, ArePyTorchs) {
   comparison.expect_gradients();
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, AutoencoderGradients, testing::Values("vae", "vae_no_quant"));
+INSTANTIATE_TEST_SUITE_P(Models, AutoencoderGradients,
+                         testing::Values("vae", "vae_no_quant", "vae_attention"));
 
 // The straight-through estimator, and the codebook's loss of which alone the table has a gradient.
 TEST(VqModelGradients, ArePyTorchs) {

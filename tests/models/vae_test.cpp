@@ -14,7 +14,7 @@ namespace {
 class AutoencoderGolden : public EachConv2dMethod {};
 
 TEST_P(AutoencoderGolden, IsDiffusers) {
-  for (const char* name : {"vae", "vae_no_quant"}) {
+  for (const char* name : {"vae", "vae_no_quant", "vae_attention"}) {
     const Golden golden(name);
     const auto vae = golden.build<Autoencoder>(autoencoder_config_from_json(golden.config()));
     const DiagonalGaussian latent = vae.encode(golden.in("picture"));
@@ -117,7 +117,13 @@ TEST(Autoencoder, ConfigsSurviveJson) {
   EXPECT_THROW(autoencoder_config_from_json(R"({"_class_name": "AutoencoderTiny"})"), Error);
   EXPECT_THROW(autoencoder_config_from_json(R"({"num_vq_embeddings": 256})"), Error);
   EXPECT_THROW(autoencoder_config_from_json(R"({"latents_mean": [1, 2]})"), Error);
+  const AutoencoderConfig attends = autoencoder_config_from_json(Golden("vae_attention").config());
+  EXPECT_EQ(attends.attention_levels, (std::vector<int64_t>{1, 2}));
+  EXPECT_EQ(autoencoder_config_from_json(autoencoder_config_to_json(attends)), attends);
+  // A decoder unlike its encoder, and a block that is not known.
   EXPECT_THROW(autoencoder_config_from_json(R"({"down_block_types": ["AttnDownEncoderBlock2D"]})"), Error);
+  EXPECT_THROW(autoencoder_config_from_json(R"({"up_block_types": ["AttnUpDecoderBlock2D"]})"), Error);
+  EXPECT_THROW(autoencoder_config_from_json(R"({"down_block_types": ["DownBlock2D"]})"), Error);
 }
 
 TEST(Autoencoder, OriginalNamesAndOldNamesComeBack) {
@@ -148,12 +154,13 @@ TEST(Autoencoder, OriginalNamesAndOldNamesComeBack) {
   for (const auto& [key, x] : weights) EXPECT_EQ(current.at(key).raw(), x.raw()) << key;
 }
 
-TEST(Autoencoder, OriginalNamesOfACodebookComeBack) {
-  const Golden golden("vq");
+class OriginalAutoencoderNames : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(OriginalAutoencoderNames, ComeBackAndTellTheConfig) {
+  const Golden golden(GetParam());
   const TensorMap weights = golden.weights();
   AutoencoderConfig config = autoencoder_config_from_json(golden.config());
   const TensorMap original = autoencoder_to_original(weights, config);
-  EXPECT_TRUE(original.contains("quantize.embedding.weight"));
   config.sample_size = AutoencoderConfig().sample_size;  // not told by shapes
   config.norm_num_groups = AutoencoderConfig().norm_num_groups;
   EXPECT_EQ(autoencoder_config_from_tensors(original), config);
@@ -161,6 +168,28 @@ TEST(Autoencoder, OriginalNamesOfACodebookComeBack) {
   const TensorMap back = autoencoder_from_original(original, config);
   ASSERT_EQ(back.size(), weights.size());
   for (const auto& [key, x] : weights) EXPECT_EQ(back.at(key).raw(), x.raw()) << key;
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, OriginalAutoencoderNames, ::testing::Values("vae_attention", "vq"));
+
+TEST(Autoencoder, OriginalNamesAreThoseOfLatentDiffusion) {
+  const auto names = [](const char* golden_name) {
+    const Golden golden(golden_name);
+    return autoencoder_to_original(golden.weights(), autoencoder_config_from_json(golden.config()));
+  };
+  EXPECT_TRUE(names("vq").contains("quantize.embedding.weight"));
+  const TensorMap attends = names("vae_attention");
+  EXPECT_EQ(attends.at("encoder.down.1.attn.1.q.weight").shape(), (Shape{8, 8, 1, 1}));
+  EXPECT_TRUE(attends.contains("decoder.up.2.attn.2.proj_out.bias"));
+  EXPECT_TRUE(attends.contains("decoder.up.1.attn.0.norm.weight"));
+  EXPECT_FALSE(attends.contains("decoder.up.0.attn.0.norm.weight"));
+}
+
+TEST(Autoencoder, RefusesAttentionAtALevelThatItLacks) {
+  AutoencoderConfig config{.channels = {32, 32}};
+  config.attention_levels = {2};
+  RandomParameters parameters(1);
+  EXPECT_THROW(Autoencoder(Scope(parameters), config), Error);
 }
 
 constexpr int64_t kMargin = 40;  // pixels along the picture's border, which looks different in any case

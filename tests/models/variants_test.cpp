@@ -201,7 +201,8 @@ TEST(Variants, NamedConfigsHaveTheSizesOfTheRealModels) {
     expect_size<ClipTextModel>(want, clip_text_config(name), name);
   }
   expect_size<Autoencoder>(want, autoencoder_config("sd"), "vae");
-  expect_size<Autoencoder>(want, autoencoder_config("vq-f4"), "vq-f4");
+  for (const char* name : {"kl-f16", "vq-f4", "vq-f8"})
+    expect_size<Autoencoder>(want, autoencoder_config(name), name);
 }
 
 TEST(Variants, ALatentScaleOfItsOwnSurvivesASingleFile) {

@@ -132,15 +132,17 @@ def original_vae(state, levels):
     for key, value in state.items():
         name = key.replace("conv_norm_out", "norm_out").replace("conv_shortcut", "nin_shortcut")
         name = name.replace("mid_block.resnets.0", "mid.block_1").replace("mid_block.resnets.1", "mid.block_2")
-        if "mid_block.attentions.0" in name:
+        if ".attentions." in name:
             name = name.replace("mid_block.attentions.0", "mid.attn_1").replace("group_norm", "norm")
             name = name.replace("to_out.0", "proj_out").replace("to_", "")
             if value.ndim == 2:
                 value = value[:, :, None, None]
         for level in range(levels):
             name = name.replace(f"down_blocks.{level}.resnets", f"down.{level}.block")
+            name = name.replace(f"down_blocks.{level}.attentions", f"down.{level}.attn")
             name = name.replace(f"down_blocks.{level}.downsamplers.0", f"down.{level}.downsample")
             name = name.replace(f"up_blocks.{level}.resnets", f"up.{levels - 1 - level}.block")
+            name = name.replace(f"up_blocks.{level}.attentions", f"up.{levels - 1 - level}.attn")
             name = name.replace(f"up_blocks.{level}.upsamplers.0", f"up.{levels - 1 - level}.upsample")
         result["first_stage_model." + name] = value
     return result

@@ -118,7 +118,7 @@ def deviation(double, single):
 
 def every():
     result = {name: unet(name) for name in ("unet_sd1", "unet_sdxl", "unet_x4", "unet_plain")}
-    result |= {name: autoencoder(name) for name in ("vae", "vae_no_quant")}
+    result |= {name: autoencoder(name) for name in ("vae", "vae_no_quant", "vae_attention")}
     result["vq"] = vq_model("vq")
     return result | {"clip_l": text("clip_l", CLIPTextModel), "clip_g": text("clip_g", CLIPTextModelWithProjection)}
 

@@ -205,18 +205,19 @@ def unets():
     save("unet_plain", m.state_dict(), x, {"sample": m(x["sample"], x["t"]).sample}, m.to_json_string(), "diffusers UNet2DModel")
 
 
-def autoencoders():
-    for name, more in (("vae", {}), ("vae_no_quant", dict(use_quant_conv=False, use_post_quant_conv=False, latent_channels=16,
-                                                          shift_factor=0.0609, scaling_factor=1.5305,
-                                                          mid_block_add_attention=False))):
-        m = randomise(AutoencoderKL(block_out_channels=(4, 8, 8), layers_per_block=2, norm_num_groups=2, sample_size=32,
-                                    down_block_types=("DownEncoderBlock2D",) * 3, up_block_types=("UpDecoderBlock2D",) * 3,
-                                    **more))
-        picture, z = normal(2, 3, 22, 17), normal(2, m.config.latent_channels, 5, 3)
-        posterior = m.encode(picture).latent_dist
-        save(name, m.state_dict(), {"picture": picture, "z": z},
-             {"mean": posterior.mean, "logvar": posterior.logvar, "decoded": m.decode(z).sample}, m.to_json_string(),
-             "diffusers AutoencoderKL")
+def vae_blocks(*attention):
+    """The block types of an autoencoder whose levels, full resolution first, have self-attention or not."""
+    return dict(down_block_types=["AttnDownEncoderBlock2D" if has else "DownEncoderBlock2D" for has in attention],
+                up_block_types=["AttnUpDecoderBlock2D" if has else "UpDecoderBlock2D" for has in reversed(attention)])
+
+
+def autoencoder(name, **more):
+    m = randomise(AutoencoderKL(block_out_channels=(4, 8, 8), layers_per_block=2, norm_num_groups=2, sample_size=32, **more))
+    picture, z = normal(2, 3, 22, 17), normal(2, m.config.latent_channels, 5, 3)
+    posterior = m.encode(picture).latent_dist
+    save(name, m.state_dict(), {"picture": picture, "z": z},
+         {"mean": posterior.mean, "logvar": posterior.logvar, "decoded": m.decode(z).sample}, m.to_json_string(),
+         "diffusers AutoencoderKL")
 
 
 def nearest(table, z):
@@ -281,11 +282,18 @@ def layouts():
     assert len(original_vae(state, 4)) == len(state)
     result["vae"] = {"parameters": sum(v.numel() for v in state.values()), "tensors": len(state)}
     with torch.device("meta"):
-        vq = VQModel(block_out_channels=(128, 256, 512), layers_per_block=2, latent_channels=3, num_vq_embeddings=8192,
-                     down_block_types=("DownEncoderBlock2D",) * 3, up_block_types=("UpDecoderBlock2D",) * 3)
-    state = vq.state_dict()
-    assert len(original_vae(state, 3)) == len(state)
-    result["vq-f4"] = {"parameters": sum(v.numel() for v in state.values()), "tensors": len(state)}
+        first_stages = {
+            "kl-f16": AutoencoderKL(block_out_channels=(128, 128, 256, 256, 512), layers_per_block=2, latent_channels=16,
+                                    **vae_blocks(0, 0, 0, 0, 1)),
+            "vq-f4": VQModel(block_out_channels=(128, 256, 512), layers_per_block=2, latent_channels=3, num_vq_embeddings=8192,
+                             **vae_blocks(0, 0, 0)),
+            "vq-f8": VQModel(block_out_channels=(128, 256, 256, 512), layers_per_block=2, latent_channels=4, num_vq_embeddings=16384,
+                             **vae_blocks(0, 0, 0, 1)),
+        }
+    for name, m in first_stages.items():
+        state = m.state_dict()
+        assert len(original_vae(state, len(m.config.block_out_channels))) == len(state)
+        result[name] = {"parameters": sum(v.numel() for v in state.values()), "tensors": len(state)}
     for name, width, layers in (("clip-vit-l", 768, 12), ("openclip-vit-h", 1024, 24)):
         with torch.device("meta"):
             m = CLIPTextModel(CLIPTextConfig(hidden_size=width, intermediate_size=4 * width, num_hidden_layers=layers,
@@ -302,8 +310,11 @@ def main():
         blocks()
         texts()
         unets()
-        autoencoders()
+        autoencoder("vae", **vae_blocks(0, 0, 0))
+        autoencoder("vae_no_quant", **vae_blocks(0, 0, 0), use_quant_conv=False, use_post_quant_conv=False, latent_channels=16,
+                    shift_factor=0.0609, scaling_factor=1.5305, mid_block_add_attention=False)
         vq_models()
+        autoencoder("vae_attention", **vae_blocks(0, 1, 1))
     with open(os.path.join(save.folder, "manifest.json"), "w") as f:
         json.dump({"generator": "tools/golden/models.py", "seed": SEED, "torch": torch.__version__,
                    "diffusers": diffusers.__version__, "transformers": transformers.__version__,

@@ -1,5 +1,7 @@
 #include "sinopia/models/vae/autoencoder.h"
 
+#include <algorithm>
+
 #include "sinopia/autograd/tape.h"
 #include "sinopia/ops/elementwise.h"
 #include "sinopia/ops/shape.h"
@@ -17,9 +19,17 @@ GroupNorm group_norm(const Scope& scope, int64_t channels, const AutoencoderConf
   return GroupNorm(scope, channels, static_cast<int>(config.norm_num_groups), kNormEps);
 }
 
+SelfAttention attention_block(const Scope& scope, int64_t channels, const AutoencoderConfig& config) {
+  return SelfAttention(scope, channels, 1, static_cast<int>(config.norm_num_groups), kNormEps);
+}
+
 const AutoencoderConfig& checked(const AutoencoderConfig& c) {
   SINOPIA_CHECK(!c.channels.empty() && c.channels.size() <= 8, InvalidArgument,
                 "[vae] expected 1 to 8 block_out_channels, got {}", c.channels.size());
+  for (int64_t level : c.attention_levels) {
+    SINOPIA_CHECK(level >= 0 && level < static_cast<int64_t>(c.channels.size()), InvalidArgument,
+                  "[vae] expected attention_levels below {}, got {}", c.channels.size(), level);
+  }
   for (int64_t channels : c.channels) {
     SINOPIA_CHECK(c.norm_num_groups > 0 && channels > 0 && channels % c.norm_num_groups == 0, InvalidArgument,
                   "[vae] expected norm_num_groups to divide block_out_channels, got {} and {}",
@@ -58,6 +68,10 @@ Tensor through(const Block& block, const Tensor& x, bool checkpoints) {
 
 }  // namespace
 
+bool AutoencoderConfig::has_attention(int64_t level) const {
+  return std::find(attention_levels.begin(), attention_levels.end(), level) != attention_levels.end();
+}
+
 Tensor DiagonalGaussian::sample(const Tensor& noise) const {
   return certain() ? mean : mean + exp(logvar * 0.5) * noise;
 }
@@ -65,16 +79,32 @@ Tensor DiagonalGaussian::sample(const Tensor& noise) const {
 Autoencoder::Middle::Middle(const Scope& scope, const AutoencoderConfig& config)
     : first(res_block(scope / "resnets" / 0, config.channels.back(), config.channels.back(), config)),
       second(res_block(scope / "resnets" / 1, config.channels.back(), config.channels.back(), config)) {
-  if (config.mid_block_attention) {
-    attention.emplace(scope / "attentions" / 0, config.channels.back(), 1,
-                      static_cast<int>(config.norm_num_groups), kNormEps);
-  }
+  if (config.mid_block_attention)
+    attention.emplace(attention_block(scope / "attentions" / 0, config.channels.back(), config));
 }
 
 Tensor Autoencoder::Middle::operator()(const Tensor& x, bool checkpoints) const {
   Tensor h = through(first, x, checkpoints);
   if (attention) h = through(*attention, h, checkpoints);
   return through(second, h, checkpoints);
+}
+
+Autoencoder::Level::Level(const Scope& scope, int64_t in, int64_t level, int64_t layers,
+                          const AutoencoderConfig& config) {
+  const int64_t out = config.channels[static_cast<size_t>(level)];
+  for (int64_t i = 0; i < layers; ++i) {
+    blocks.push_back(res_block(scope / "resnets" / i, i == 0 ? in : out, out, config));
+    if (config.has_attention(level))
+      attentions.push_back(attention_block(scope / "attentions" / i, out, config));
+  }
+}
+
+Tensor Autoencoder::Level::operator()(Tensor x, bool checkpoints) const {
+  for (size_t i = 0; i < blocks.size(); ++i) {
+    x = through(blocks[i], x, checkpoints);
+    if (!attentions.empty()) x = through(attentions[i], x, checkpoints);
+  }
+  return x;
 }
 
 Autoencoder::Encoder::Encoder(const Scope& scope, const AutoencoderConfig& config)
@@ -85,11 +115,8 @@ Autoencoder::Encoder::Encoder(const Scope& scope, const AutoencoderConfig& confi
   int64_t in = config.channels[0];
   for (size_t i = 0; i < config.channels.size(); ++i) {
     const Scope here = scope / "down_blocks" / static_cast<int64_t>(i);
-    Level level;
-    for (int64_t j = 0; j < config.layers_per_block; ++j) {
-      level.blocks.push_back(res_block(here / "resnets" / j, in, config.channels[i], config));
-      in = config.channels[i];
-    }
+    Level level(here, in, static_cast<int64_t>(i), config.layers_per_block, config);
+    in = config.channels[i];
     if (i + 1 < config.channels.size())
       level.down.emplace(here / "downsamplers" / 0, in, /*pad_all_sides=*/false);
     levels.push_back(std::move(level));
@@ -99,7 +126,7 @@ Autoencoder::Encoder::Encoder(const Scope& scope, const AutoencoderConfig& confi
 Tensor Autoencoder::Encoder::operator()(Tensor x, bool checkpoints) const {
   x = conv_in(x);
   for (const Level& level : levels) {
-    for (const ResBlock& block : level.blocks) x = through(block, x, checkpoints);
+    x = level(std::move(x), checkpoints);
     if (level.down) x = (*level.down)(x);
   }
   return conv_out(norm_out(middle(x, checkpoints), Activation::Silu));
@@ -113,11 +140,8 @@ Autoencoder::Decoder::Decoder(const Scope& scope, const AutoencoderConfig& confi
   int64_t in = config.channels.back();
   for (size_t i = config.channels.size(); i-- > 0;) {
     const Scope here = scope / "up_blocks" / static_cast<int64_t>(levels.size());
-    Level level;
-    for (int64_t j = 0; j <= config.layers_per_block; ++j) {
-      level.blocks.push_back(res_block(here / "resnets" / j, in, config.channels[i], config));
-      in = config.channels[i];
-    }
+    Level level(here, in, static_cast<int64_t>(i), config.layers_per_block + 1, config);
+    in = config.channels[i];
     if (i > 0) level.up.emplace(here / "upsamplers" / 0, in);
     levels.push_back(std::move(level));
   }
@@ -126,7 +150,7 @@ Autoencoder::Decoder::Decoder(const Scope& scope, const AutoencoderConfig& confi
 Tensor Autoencoder::Decoder::features(Tensor z, bool checkpoints) const {
   z = middle(conv_in(z), checkpoints);
   for (const Level& level : levels) {
-    for (const ResBlock& block : level.blocks) z = through(block, z, checkpoints);
+    z = level(std::move(z), checkpoints);
     if (level.up) z = (*level.up)(z, 2 * z.dim(1), 2 * z.dim(2));
   }
   return norm_out(z, Activation::Silu);

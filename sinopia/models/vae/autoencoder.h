@@ -29,6 +29,9 @@ struct AutoencoderConfig {
   int64_t latent_channels = 4;                           ///< of what is diffused
   std::vector<int64_t> channels = {128, 256, 512, 512};  ///< one entry a level, full resolution first
   int64_t layers_per_block = 2;
+  /// Indices into channels, rising: levels each of whose layers ends in self-attention. Original files
+  /// say attn_resolutions.
+  std::vector<int64_t> attention_levels = {};
   int64_t norm_num_groups = 32;
   double scaling_factor = 0.18215;
   double shift_factor = 0;
@@ -39,12 +42,13 @@ struct AutoencoderConfig {
 
   /// Pixels a latent cell stands for, along each side.
   int64_t factor() const { return int64_t{1} << (channels.size() - 1); }
+  bool has_attention(int64_t level) const;
 
   friend bool operator==(const AutoencoderConfig&, const AutoencoderConfig&) = default;
 };
 
-/// A configuration by name: "sd", "sdxl", "x4-upscaler", "sd3", "vq-f4". Throws NotFound naming the known
-/// ones.
+/// A configuration by name: "sd", "sdxl", "x4-upscaler", "sd3", and latent-diffusion's "kl-f16", "vq-f4",
+/// "vq-f8". Throws NotFound naming the known ones.
 const AutoencoderConfig& autoencoder_config(std::string_view name);
 std::vector<std::string_view> autoencoder_config_names();
 /// The name of diffusers' class for it: "AutoencoderKL" or "VQModel".
@@ -108,8 +112,12 @@ class Autoencoder {
  private:
   struct Level {
     std::vector<ResBlock> blocks;
+    std::vector<SelfAttention> attentions;  // one after each block, or none
     std::optional<Downsample> down;
     std::optional<Upsample> up;
+    Level(const Scope& scope, int64_t in, int64_t level, int64_t layers, const AutoencoderConfig& config);
+    /// The blocks alone.
+    Tensor operator()(Tensor x, bool checkpoints) const;
   };
   struct Middle {
     ResBlock first;

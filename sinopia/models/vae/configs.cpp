@@ -10,8 +10,8 @@ namespace {
 
 using Row = std::pair<std::string_view, AutoencoderConfig>;
 
-const std::array<Row, 5>& rows() {
-  static const std::array<Row, 5> kRows{{
+const std::array<Row, 7>& rows() {
+  static const std::array<Row, 7> kRows{{
       {"sd", {}},
       {"sdxl", {.sample_size = 1024, .scaling_factor = 0.13025}},
       {"x4-upscaler", {.sample_size = 256, .channels = {128, 256, 512}, .scaling_factor = 0.08333}},
@@ -22,7 +22,13 @@ const std::array<Row, 5>& rows() {
         .shift_factor = 0.0609,
         .use_quant_conv = false,
         .use_post_quant_conv = false}},
-      // latent-diffusion, models/first_stage_models/vq-f4; its latents are diffused as they are.
+      // latent-diffusion, models/first_stage_models; a model of its latents says how they are scaled.
+      {"kl-f16",
+       {.sample_size = 256,
+        .latent_channels = 16,
+        .channels = {128, 128, 256, 256, 512},
+        .attention_levels = {4},
+        .scaling_factor = 1}},
       {"vq-f4",
        {.sample_size = 256,
         .latent_channels = 3,
@@ -30,11 +36,53 @@ const std::array<Row, 5>& rows() {
         .scaling_factor = 1,
         .force_upcast = false,
         .codebook = CodebookConfig{.entries = 8192, .encoder_channels = 3}}},
+      {"vq-f8",
+       {.sample_size = 256,
+        .latent_channels = 4,
+        .channels = {128, 256, 256, 512},
+        .attention_levels = {3},
+        .scaling_factor = 1,
+        .force_upcast = false,
+        .codebook = CodebookConfig{.entries = 16384, .encoder_channels = 4}}},
   }};
   return kRows;
 }
 
 constexpr const char *kGaussian = "AutoencoderKL", *kQuantised = "VQModel";
+
+/// A level's block in diffusers, without and with self-attention.
+struct BlockNames {
+  std::string_view plain, attention;
+};
+constexpr BlockNames kDown{"DownEncoderBlock2D", "AttnDownEncoderBlock2D"};
+constexpr BlockNames kUp{"UpDecoderBlock2D", "AttnUpDecoderBlock2D"};
+
+std::vector<std::string> down_blocks(const AutoencoderConfig& c) {
+  std::vector<std::string> types;
+  for (size_t i = 0; i < c.channels.size(); ++i)
+    types.emplace_back(c.has_attention(static_cast<int64_t>(i)) ? kDown.attention : kDown.plain);
+  return types;
+}
+
+/// The decoder's, of the lowest resolution first.
+std::vector<std::string> up_blocks(const AutoencoderConfig& c) {
+  std::vector<std::string> types;
+  for (size_t i = c.channels.size(); i-- > 0;)
+    types.emplace_back(c.has_attention(static_cast<int64_t>(i)) ? kUp.attention : kUp.plain);
+  return types;
+}
+
+/// channels and attention_levels. Throws Unsupported for other blocks and for a decoder unlike its encoder.
+void read_levels(ConfigReader& in, AutoencoderConfig& c) {
+  const std::vector<std::string> down = in.texts("down_block_types", {std::string(kDown.plain)});
+  const std::vector<std::string> up = in.texts("up_block_types", {std::string(kUp.plain)});
+  c.channels = in.integers("block_out_channels", down.size(), 64);
+  for (size_t i = 0; i < down.size(); ++i) {
+    if (down[i] == kDown.attention) c.attention_levels.push_back(static_cast<int64_t>(i));
+  }
+  if (down_blocks(c) != down) in.unsupported("down_block_types");
+  if (up_blocks(c) != up) in.unsupported("up_block_types");
+}
 
 void read_gaussian(ConfigReader& in, AutoencoderConfig& c) {
   c.latent_channels = in.integer("latent_channels", 4);
@@ -81,17 +129,10 @@ AutoencoderConfig autoencoder_config_from_json(std::string_view json) {
   const std::string kind = in.text("_class_name", kGaussian);
   in.expect("_class_name", {kGaussian, kQuantised});
   AutoencoderConfig c;
-  const std::vector<std::string> down = in.texts("down_block_types", {"DownEncoderBlock2D"});
-  const std::vector<std::string> up = in.texts("up_block_types", {"UpDecoderBlock2D"});
-  const auto all = [](const std::vector<std::string>& names, const char* name) {
-    return std::all_of(names.begin(), names.end(), [&](const std::string& n) { return n == name; });
-  };
-  if (!all(down, "DownEncoderBlock2D")) in.unsupported("down_block_types");
-  if (!all(up, "UpDecoderBlock2D") || up.size() != down.size()) in.unsupported("up_block_types");
+  read_levels(in, c);
   c.sample_size = in.integer("sample_size", 32);
   c.in_channels = in.integer("in_channels", 3);
   c.out_channels = in.integer("out_channels", 3);
-  c.channels = in.integers("block_out_channels", down.size(), 64);
   c.layers_per_block = in.integer("layers_per_block", 1);
   c.norm_num_groups = in.integer("norm_num_groups", 32);
   c.scaling_factor = in.number("scaling_factor", 0.18215);
@@ -104,19 +145,13 @@ AutoencoderConfig autoencoder_config_from_json(std::string_view json) {
 
 std::string autoencoder_config_to_json(const AutoencoderConfig& c) {
   nlohmann::json json{
-      {"_class_name", autoencoder_class(c)},
-      {"act_fn", "silu"},
-      {"block_out_channels", c.channels},
-      {"down_block_types", std::vector<std::string>(c.channels.size(), "DownEncoderBlock2D")},
-      {"force_upcast", c.force_upcast},
-      {"in_channels", c.in_channels},
-      {"layers_per_block", c.layers_per_block},
-      {"mid_block_add_attention", c.mid_block_attention},
-      {"norm_num_groups", c.norm_num_groups},
-      {"out_channels", c.out_channels},
-      {"sample_size", c.sample_size},
-      {"scaling_factor", c.scaling_factor},
-      {"up_block_types", std::vector<std::string>(c.channels.size(), "UpDecoderBlock2D")},
+      {"_class_name", autoencoder_class(c)},    {"act_fn", "silu"},
+      {"block_out_channels", c.channels},       {"down_block_types", down_blocks(c)},
+      {"force_upcast", c.force_upcast},         {"in_channels", c.in_channels},
+      {"layers_per_block", c.layers_per_block}, {"mid_block_add_attention", c.mid_block_attention},
+      {"norm_num_groups", c.norm_num_groups},   {"out_channels", c.out_channels},
+      {"sample_size", c.sample_size},           {"scaling_factor", c.scaling_factor},
+      {"up_block_types", up_blocks(c)},
   };
   if (c.codebook) {
     json["latent_channels"] = c.codebook->encoder_channels;

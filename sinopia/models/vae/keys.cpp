@@ -14,20 +14,23 @@ void add_residual(NameMap& names, const std::string& original, const std::string
   names.add(original + ".nin_shortcut", ours + ".conv_shortcut");
 }
 
+void add_attention(NameMap& names, const std::string& original, const std::string& ours) {
+  names.add(original + ".norm", ours + ".group_norm");
+  names.add(original + ".q", ours + ".to_q");
+  names.add(original + ".k", ours + ".to_k");
+  names.add(original + ".v", ours + ".to_v");
+  names.add(original + ".proj_out", ours + ".to_out.0");
+}
+
 void add_middle(NameMap& names, const std::string& side) {
   add_residual(names, side + "mid.block_1", side + "mid_block.resnets.0");
   add_residual(names, side + "mid.block_2", side + "mid_block.resnets.1");
-  const std::string original = side + "mid.attn_1.", ours = side + "mid_block.attentions.0.";
-  names.add(original + "norm", ours + "group_norm");
-  names.add(original + "q", ours + "to_q");
-  names.add(original + "k", ours + "to_k");
-  names.add(original + "v", ours + "to_v");
-  names.add(original + "proj_out", ours + "to_out.0");
+  add_attention(names, side + "mid.attn_1", side + "mid_block.attentions.0");
 }
 
 bool is_attention_weight(const std::string& ours, const Tensor& x) {
-  return ours.find("mid_block.attentions.0.to_") != std::string::npos && ours.ends_with(".weight") &&
-         x.rank() >= 2;
+  return ours.find(".attentions.") != std::string::npos && ours.find(".to_") != std::string::npos &&
+         ours.ends_with(".weight") && x.rank() >= 2;
 }
 
 const Tensor& need(const TensorMap& tensors, const std::string& name) {
@@ -64,9 +67,12 @@ NameMap autoencoder_names(const AutoencoderConfig& config) {
     const std::string our_up = "decoder.up_blocks." + std::to_string(levels - 1 - i);
     for (int64_t j = 0; j <= config.layers_per_block; ++j) {
       const std::string layer = std::to_string(j);
-      if (j < config.layers_per_block)
+      if (j < config.layers_per_block) {
         add_residual(names, down + ".block." + layer, our_down + ".resnets." + layer);
+        add_attention(names, down + ".attn." + layer, our_down + ".attentions." + layer);
+      }
       add_residual(names, up + ".block." + layer, our_up + ".resnets." + layer);
+      add_attention(names, up + ".attn." + layer, our_up + ".attentions." + layer);
     }
     names.add(down + ".downsample", our_down + ".downsamplers.0");
     names.add(up + ".upsample", our_up + ".upsamplers.0");
@@ -112,12 +118,15 @@ AutoencoderConfig autoencoder_config_from_tensors(const TensorMap& tensors) {
   const bool original = tensors.contains("encoder.down.0.block.0.norm1.weight");
   const std::string down = original ? "encoder.down." : "encoder.down_blocks.";
   const std::string layer = original ? ".block." : ".resnets.";
+  const std::string attention = original ? ".attn.0.norm.weight" : ".attentions.0.group_norm.weight";
   AutoencoderConfig c;
   const int64_t levels = count(tensors, down, layer + "0.norm1.weight");
   SINOPIA_CHECK(levels > 0, Corrupt, "[checkpoint] the autoencoder has no down blocks");
   c.channels.clear();
   for (int64_t i = 0; i < levels; ++i) {
-    c.channels.push_back(need(tensors, down + std::to_string(i) + layer + "0.conv2.weight").dim(0));
+    const std::string level = down + std::to_string(i);
+    c.channels.push_back(need(tensors, level + layer + "0.conv2.weight").dim(0));
+    if (tensors.contains(level + attention)) c.attention_levels.push_back(i);
   }
   c.layers_per_block = count(tensors, down + "0" + layer, ".norm1.weight");
   const Tensor& conv_in = need(tensors, "encoder.conv_in.weight");
