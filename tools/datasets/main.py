@@ -70,6 +70,8 @@ def arguments(argv):
                         help="sets to build, with commas between (default: %(default)s)")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder to make; it must not exist")
     parser.add_argument("--scenes", type=int, default=20000, metavar="N", help="how many scenes (default: %(default)s)")
+    parser.add_argument("--singles", type=int, default=0, metavar="N",
+                        help="how many further scenes of one object by itself, from which nouns are learned soonest (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the scenes (default: %(default)s)")
     parser.add_argument("--size", type=int, default=128, metavar="PIXELS", help="side of the pictures (default: %(default)s)")
     parser.add_argument("--background", default="white", choices=list(colours.PALETTE), metavar="COLOUR",
@@ -87,8 +89,9 @@ def arguments(argv):
         parser.error("stamps are under the GPL and not for weights that are shipped: add --with-gpl to build them for tests")
     if not 16 <= options.size <= 1024:
         parser.error(f"--size takes 16 to 1024, got {options.size}")
-    if options.scenes < 0:
-        parser.error(f"--scenes takes 0 or more, got {options.scenes}")
+    for option in ("scenes", "singles"):
+        if getattr(options, option) < 0:
+            parser.error(f"--{option} takes 0 or more, got {getattr(options, option)}")
     return options
 
 
@@ -157,7 +160,7 @@ def build(options, progress):
             compose(options, progress, writer, found, versions)
         progress.say("writing shards and manifest")
         writer.finish({"sets": options.set, "size": options.size, "seed": options.seed, "scenes": options.scenes,
-                       "background": options.background, "packages": dict(sorted(versions.items()))})
+                       "singles": options.singles, "background": options.background, "packages": dict(sorted(versions.items()))})
 
 
 def compose(options, progress, writer, found, versions):
@@ -166,17 +169,18 @@ def compose(options, progress, writer, found, versions):
     composer = scenes.Composer(things, options.size, options.seed)
     licence = {key: value for thing in things for key, value in thing.licence.items()}
     text = ", ".join(f"{package} {version}" for package, version in sorted(versions.items()))
+    total = options.scenes + options.singles
     progress.start()
-    for index in range(options.scenes):
-        image, scene = composer.compose(index)
+    for index in range(total):
+        image, scene = composer.compose(index, None if index < options.scenes else {"single": 1})
         writer.add(image, record_of_scene(index, scene, options.size, composer.nouns, licence, text))
-        progress.count("scenes", index + 1, options.scenes)
-    progress.say(f"scenes: {options.scenes} of {len(composer.nouns)} nouns in {len(things)} looks")
+        progress.count("scenes", index + 1, total)
+    progress.say(f"scenes: {total} of {len(composer.nouns)} nouns in {len(things)} looks")
 
 
 def refuse_full_disk(options):
     """Fails before the work where the disk plainly has no room."""
-    pixels = options.size**2 * ((options.scenes if "scenes" in options.set else 0) + 1500 * len(options.set))
+    pixels = options.size**2 * ((options.scenes + options.singles if "scenes" in options.set else 0) + 1500 * len(options.set))
     needed = pixels * sum(BYTES_PER_PIXEL[name] for name in {*options.formats, "folder"})
     folder = os.path.abspath(options.out)
     while not os.path.isdir(folder):

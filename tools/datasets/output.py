@@ -75,11 +75,12 @@ class Writer:
         if "folder" in self._formats:
             for record in self._records:
                 (self._partial / record["file"]).with_suffix(".txt").write_text(record["captions"]["en"][0] + "\n", "utf-8")
-        else:
-            shutil.rmtree(self._partial / "pictures")
         if "jsonl" in self._formats:
+            # Its lines name the pictures, which stay.
             text = "".join(_line(record) + "\n" for record in self._records)
             (self._partial / "metadata.jsonl").write_text(text, "utf-8")
+        elif "folder" not in self._formats:
+            shutil.rmtree(self._partial / "pictures")
         (self._partial / "ATTRIBUTION.txt").write_text(attribution(self._records), "utf-8")
         self._write_manifest(about)
         # The folder takes its name only when its files are on the disk.

@@ -31,6 +31,8 @@ RECOLOURS = ["red", "orange", "yellow", "green", "blue", "purple", "pink", "blac
 SHAPE_COLOURS = [word for word in colours.PALETTE if word != "white"]
 # Sides of the squares that objects are fitted into, as parts of the picture's side, by how many objects there are.
 SIDES = {1: (0.55, 0.85), 2: (0.34, 0.46), 3: (0.30, 0.40), 4: (0.28, 0.38)}
+# How often each kind of scene is drawn.
+KINDS = {"single": 0.22, "count": 0.24, "relation": 0.34, "group": 0.20}
 # Backgrounds nearer in OKLab than this to an object would hide it.
 LEAST_CONTRAST = 0.17
 
@@ -177,17 +179,17 @@ class Composer:
         colour = None if entry["natural"] else entry["colour"]
         return [self._look(key, entry["name"], colour) for key in entry["pictures"]]
 
-    def compose(self, index):
-        """(RGB picture, scene in machine form) number `index`."""
+    def compose(self, index, kinds=None):
+        """(RGB picture, scene in machine form) number `index`; `kinds` weighs them as KINDS does."""
         digest = hashlib.sha256(f"{self._seed} {index}".encode()).digest()
         rng = random.Random(int.from_bytes(digest[:8], "big"))
         while True:
-            made = self._attempt(rng)
+            made = self._attempt(rng, kinds or KINDS)
             if made:
                 return made
 
-    def _attempt(self, rng):
-        kind = rng.choices(["single", "count", "relation", "group"], [0.22, 0.24, 0.34, 0.20])[0]
+    def _attempt(self, rng, kinds):
+        kind = rng.choices(list(kinds), list(kinds.values()))[0]
         entries, relations = [], []
         if kind in ("single", "count"):
             thing, colour = self._pick(rng, (), rng.random() < (0.6 if kind == "single" else 0.25))

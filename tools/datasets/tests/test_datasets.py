@@ -300,6 +300,13 @@ class Scenes(unittest.TestCase):
             json.dumps(scene)
         self.assertEqual(kinds, {"single", "count", "relation", "group"})
 
+    def test_kinds_can_be_chosen(self):
+        composer = scenes.Composer(small_things(), 64, 7)
+        for index in range(40):
+            scene = composer.compose(index, {"single": 1})[1]
+            self.assertEqual((scene["kind"], [thing["count"] for thing in scene["objects"]]), ("single", [1]))
+        self.assertEqual({composer.compose(index, {"count": 1, "group": 2})[1]["kind"] for index in range(40)}, {"count", "group"})
+
     def test_record_says_where_its_objects_are(self):
         side = 96
         composer = scenes.Composer(small_things(), side, 7)
@@ -427,6 +434,18 @@ class Output(unittest.TestCase):
                 self.assertEqual(hashlib.sha256(data).hexdigest(), record["sha256"])
                 self.assertEqual((one / record["file"]).with_suffix(".txt").read_text(), record["captions"]["en"][0] + "\n")
                 self.assertEqual(json.loads(members[f"{record['key']}.json"][1]), record)
+
+    def test_each_layout_by_itself_is_whole(self):
+        holds = {"folder": {".png", ".txt"}, "jsonl": {".png"}, "shards": set()}
+        for layout, kinds in holds.items():
+            with tempfile.TemporaryDirectory() as parent:
+                target = pathlib.Path(parent, "set")
+                self.write(target, [layout])
+                self.assertEqual({path.suffix for path in target.glob("pictures/*/*")}, kinds)
+                self.assertEqual((target / "shards").exists(), layout == "shards")
+                if layout == "jsonl":
+                    for line in (target / "metadata.jsonl").read_text("utf-8").splitlines():
+                        self.assertTrue((target / json.loads(line)["file"]).is_file())
 
     def test_nothing_remains_of_what_failed(self):
         with tempfile.TemporaryDirectory() as parent:
