@@ -39,7 +39,7 @@ AutoencoderPart starting_part(const Recipe& recipe) {
   if (!r.start.empty()) return read_autoencoder_part(r.start);
   AutoencoderPart part;
   part.config = autoencoder_config_from_json(read_text_file(r.config, kMaxConfigBytes));
-  part.config.sample_size = std::max(recipe.data.width, recipe.data.height);
+  part.config.sample_size = std::max({recipe.data.width, recipe.data.height, recipe.data.shorter_side});
   part.tensors = fresh_tensors<Autoencoder>(part.config, static_cast<uint64_t>(recipe.seed));
   return part;
 }
