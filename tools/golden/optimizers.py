@@ -1,9 +1,10 @@
-"""Writes tests/golden/train/optimizers.json: ten steps of torch's AdamW, of lion-pytorch's Lion, of transformers' Adafactor, with
-changing gradients and learning rates, and averages and decays of diffusers' EMAModel.
+"""Writes tests/golden/train/optimizers.json: ten steps of torch's AdamW and Muon, of lion-pytorch's Lion, of transformers'
+Adafactor, with changing gradients and learning rates, and averages and decays of diffusers' EMAModel.
 """
 
 import json
 import pathlib
+from unittest import mock
 
 import torch
 from diffusers.training_utils import EMAModel
@@ -37,9 +38,29 @@ def run(make, gradients, start, rates, flatten=False):
     state = {}
     for name, p in parameters.items():
         for key, value in optimizer.state[p].items():
-            if torch.is_tensor(value) and key.startswith("exp"):
+            if torch.is_tensor(value) and key.startswith(("exp", "momentum")):
                 state[f"{name}.{key}"] = numbers(value)
     return dict(parameters={name: numbers(p) for name, p in parameters.items()}, state=state)
+
+
+class MuonAndAdamW:
+    """torch's Muon takes matrices alone; its authors leave the rest to AdamW. It iterates in bfloat16; here in float64, so that what
+    is compared is the method and not the rounding."""
+
+    def __init__(self, parameters, lr, weight_decay):
+        matrices = [p for p in parameters if p.dim() > 1]
+        self.parts = [torch.optim.Muon(matrices, lr=lr, weight_decay=weight_decay, momentum=0.9, adjust_lr_fn="match_rms_adamw"),
+                      torch.optim.AdamW([p for p in parameters if p.dim() < 2], lr=lr, betas=(0.8, 0.95), weight_decay=weight_decay)]
+        self.param_groups = [group for part in self.parts for group in part.param_groups]
+
+    @property
+    def state(self):
+        return {p: state for part in self.parts for p, state in part.state.items()}
+
+    def step(self):
+        with mock.patch.object(torch.Tensor, "bfloat16", torch.Tensor.double):
+            for part in self.parts:
+                part.step()
 
 
 def ema(start, gradients, **options):
@@ -68,6 +89,7 @@ def main():
     cases = dict(
         adamw=run(lambda p: torch.optim.AdamW(p, lr=1e-2, betas=(0.9, 0.99), eps=1e-3, weight_decay=0.1), gradients, start,
                   rates),
+        muon=run(lambda p: MuonAndAdamW(p, lr=1e-2, weight_decay=0.2), gradients, start, rates, flatten=True),
         lion=run(lambda p: Lion(p, lr=1e-2, betas=(0.9, 0.99), weight_decay=0.3), gradients, start, rates),
         adafactor_relative=run(adafactor(), gradients, start, rates),
         adafactor_warmup=run(adafactor(warmup_init=True, beta1=0.9, weight_decay=0.5), gradients, start, rates),

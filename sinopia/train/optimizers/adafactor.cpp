@@ -18,7 +18,7 @@ class Adafactor final : public UpdateRule {
 
   double weight_decay() const override { return options_.weight_decay.value_or(0); }
 
-  std::vector<std::pair<std::string, Shape>> state_of(const Shape& shape) const override {
+  std::vector<std::pair<std::string, Shape>> state_of(std::string_view, const Shape& shape) const override {
     std::vector<std::pair<std::string, Shape>> result;
     if (shape.rank() < 2) {
       result = {{"exp_avg_sq", shape}};

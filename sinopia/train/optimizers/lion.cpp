@@ -9,7 +9,7 @@ class Lion final : public UpdateRule {
       : constants_(constants), weight_decay_(weight_decay) {}
 
   double weight_decay() const override { return weight_decay_; }
-  std::vector<std::pair<std::string, Shape>> state_of(const Shape& shape) const override {
+  std::vector<std::pair<std::string, Shape>> state_of(std::string_view, const Shape& shape) const override {
     return {{"exp_avg", shape}};
   }
   void update(const OptimizerStep& step, const Tensor& gradient, Tensor& w, std::span<Tensor> state,

@@ -17,6 +17,7 @@ constexpr OptimizerInfo kOptimizers[] = {
     {"adamw", "Adam with decoupled weight decay; 8 bytes of state a parameter", make_adamw},
     {"lion", "the sign of a mean gradient; 4 bytes of state a parameter", make_lion},
     {"adafactor", "factored second moments, rates relative to the weights; next to no state", make_adafactor},
+    {"muon", "matrices along their orthogonalised mean gradient; 4 bytes of state a parameter", make_muon},
 };
 
 }  // namespace
@@ -37,7 +38,7 @@ Optimizer::Optimizer(TensorMap parameters, std::unique_ptr<UpdateRule> rule,
     Slot slot;
     slot.name = name;
     slot.decays = !decays || decays(name);
-    for (const auto& [what, shape] : rule_->state_of(value.shape())) {
+    for (const auto& [what, shape] : rule_->state_of(name, value.shape())) {
       slot.names.push_back(what);
       slot.state.push_back(zeros(shape, value.device()));
     }

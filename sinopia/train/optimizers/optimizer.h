@@ -17,6 +17,7 @@ namespace sinopia {
 /// Absent fields are the optimizer's own defaults, which its make_ function names.
 struct OptimizerOptions {
   std::optional<double> beta1 = {}, beta2 = {}, eps = {}, weight_decay = {};
+  std::optional<double> momentum = {};  ///< Muon's alone
   /// Which parameters decay, by name; empty: all of them, as in diffusers' scripts.
   std::function<bool(std::string_view name)> decays = {};
 
@@ -41,8 +42,10 @@ class UpdateRule {
  public:
   virtual ~UpdateRule() = default;
   virtual double weight_decay() const = 0;
-  /// Names and shapes of the f32 tensors, zero at first, that it keeps for a parameter of this shape.
-  virtual std::vector<std::pair<std::string, Shape>> state_of(const Shape& shape) const = 0;
+  /// Names and shapes of the f32 tensors, zero at first, that it keeps for a parameter of this name and
+  /// shape.
+  virtual std::vector<std::pair<std::string, Shape>> state_of(std::string_view name,
+                                                              const Shape& shape) const = 0;
   /// See Kernels::adamw for w and stored. `state` as state_of lists it.
   virtual void update(const OptimizerStep& step, const Tensor& gradient, Tensor& w, std::span<Tensor> state,
                       Tensor& stored) const = 0;
@@ -95,6 +98,16 @@ std::unique_ptr<UpdateRule> make_lion(const OptimizerOptions& options);
 /// of two and more dimensions are factored over the last two of the shape, for a convolution [O,I,KH,KW] over
 /// KH and KW, unless flatten_convolutions.
 std::unique_ptr<UpdateRule> make_adafactor(const OptimizerOptions& options);
+
+/// Jordan et al. 2024 as torch.optim.Muon with match_rms_adamw: matrices move along their orthogonalised mean
+/// gradient, by as much as AdamW would at the same rate; convolutions are matrices [O,I*KH*KW]. momentum 0.95
+/// with Nesterov's step, decoupled weight decay 0.1. Vectors, tables and the layers at a network's ends go by
+/// AdamW, with its beta1, beta2 and eps. Iterates in f32, where torch does in bf16.
+std::unique_ptr<UpdateRule> make_muon(const OptimizerOptions& options);
+
+/// beta1, beta2 and eps of the options or AdamW's own. Throws InvalidArgument, with the optimizer's name,
+/// unless they and `weight_decay` are in range.
+AdamwConstants adamw_constants(const OptimizerOptions& options, const char* name, double weight_decay);
 
 struct OptimizerInfo {
   const char* name;

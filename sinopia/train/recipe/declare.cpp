@@ -161,13 +161,14 @@ void visit_fields(Fields& f, LearningRate& r) {
 }
 
 void visit_fields(Fields& f, OptimizerRecipe& r) {
-  f.field("name", r.name, "adamw, lion or adafactor.");
+  f.field("name", r.name, "adamw, lion, adafactor or muon.");
   f.section("rate", r.rate, "The learning rate.");
   f.field("beta1", r.beta1, {0, 0.9999999},
-          "Of the mean gradient; ~: the optimizer's own, as for the next three.");
+          "Of the mean gradient; ~: the optimizer's own, as for the next four.");
   f.field("beta2", r.beta2, {0, 0.9999999},
           "Of its mean square (adamw) or of the momentum that is kept (lion).");
   f.field("eps", r.eps, {0, 1}, "Added to the root of the mean square (adamw).");
+  f.field("momentum", r.momentum, {0, 0.9999999}, "Of the mean gradient of muon's matrices.");
   f.field("weight_decay", r.weight_decay, {0, 10}, "What weights lose a step, times the learning rate.");
   f.field("decay_biases_and_norms", r.decay_biases_and_norms, "Whether biases and norms lose it too.");
   f.field("clip", r.clip, Range::from(0), "The largest norm of all gradients together; 0: any.");

@@ -67,7 +67,8 @@ struct DiffusionRecipe {
 struct OptimizerRecipe {
   std::string name = "adamw";
   LearningRate rate;
-  std::optional<double> beta1 = {}, beta2 = {}, weight_decay = {}, eps = {};  ///< absent: its own
+  std::optional<double> beta1 = {}, beta2 = {}, weight_decay = {}, eps = {},
+                        momentum = {};  ///< absent: its own
   bool decay_biases_and_norms = true;
   double clip = 1;
   int64_t skipped_in_a_row = 20;

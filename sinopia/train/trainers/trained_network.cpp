@@ -18,6 +18,7 @@ OptimizerOptions options_of(const OptimizerRecipe& recipe) {
                            .beta2 = recipe.beta2,
                            .eps = recipe.eps,
                            .weight_decay = recipe.weight_decay,
+                           .momentum = recipe.momentum,
                            .relative_step = false};
   if (!recipe.decay_biases_and_norms)
     options.decays = [](std::string_view name) { return !is_bias_or_norm(name); };
