@@ -217,8 +217,9 @@ TEST(Variants, ALatentScaleOfItsOwnSurvivesASingleFile) {
 
 INSTANTIATE_TEST_SUITE_P(Rows, EveryVariant,
                          ::testing::Combine(::testing::Values("sd1", "sd1-inpaint", "sd1-edit", "sd1-class",
-                                                              "sd2", "sd2-inpaint", "x4-upscaler", "sdxl",
-                                                              "sdxl-inpaint", "sdxl-refiner"),
+                                                              "sd1-coarse", "sd2", "sd2-inpaint",
+                                                              "x4-upscaler", "sdxl", "sdxl-inpaint",
+                                                              "sdxl-refiner"),
                                             ::testing::Bool()),
                          [](const auto& row) {
                            std::string name = std::get<0>(row.param);

@@ -47,6 +47,8 @@ const std::vector<Variant>& rows() {
          "StableDiffusionInstructPix2PixPipeline", kClipL},
         {Family::StableDiffusion1, "sd1-class", "Stable Diffusion 1 with classes", false, kTable, kCross,
          kNone, 4, true, 8, 64, 0, "sd", eps, "StableDiffusionPipeline", kClipL},
+        {Family::StableDiffusion1, "sd1-coarse", "Stable Diffusion 1 without attention at full resolution",
+         false, kNoClass, kNone, kNone, 4, true, 8, 64, 0, "sd", eps, "StableDiffusionPipeline", kClipL},
         {Family::StableDiffusion2, "sd2", "Stable Diffusion 2", true, kNoClass, kCross, kNone, 4, true, 0, 96,
          0, "sd", v2, "StableDiffusionPipeline", kOpenClipH},
         {Family::StableDiffusion2, "sd2-inpaint", "Stable Diffusion 2, inpainting", true, kNoClass, kCross,
