@@ -74,6 +74,9 @@ def arguments(argv):
                         help="how many further scenes of one object by itself, from which nouns are learned soonest (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the scenes (default: %(default)s)")
     parser.add_argument("--size", type=int, default=128, metavar="PIXELS", help="side of the pictures (default: %(default)s)")
+    parser.add_argument("--grid", type=int, default=1, metavar="PIXELS",
+                        help="places of a scene's objects are multiples of it, their squares of twice it: where a latent's cell is of "
+                             "so many pixels, an object looks the same in every place (default: %(default)s)")
     parser.add_argument("--background", default="white", choices=list(colours.PALETTE), metavar="COLOUR",
                         help="what single pictures stand on: " + ", ".join(colours.PALETTE) + " (default: %(default)s)")
     parser.add_argument("--formats", default=",".join(output.FORMATS), metavar="NAMES",
@@ -87,6 +90,8 @@ def arguments(argv):
     options.formats = _names(parser, "--formats", options.formats, output.FORMATS)
     if "stamps" in options.set and not options.with_gpl:
         parser.error("stamps are under the GPL and not for weights that are shipped: add --with-gpl to build them for tests")
+    if not 1 <= options.grid <= options.size // 8:
+        parser.error(f"--grid takes 1 to an eighth of --size, got {options.grid}")
     if not 16 <= options.size <= 1024:
         parser.error(f"--size takes 16 to 1024, got {options.size}")
     for option in ("scenes", "singles"):
@@ -160,13 +165,13 @@ def build(options, progress):
             compose(options, progress, writer, found, versions)
         progress.say("writing shards and manifest")
         writer.finish({"sets": options.set, "size": options.size, "seed": options.seed, "scenes": options.scenes,
-                       "singles": options.singles, "background": options.background, "packages": dict(sorted(versions.items()))})
+                       "singles": options.singles, "grid": options.grid, "background": options.background, "packages": dict(sorted(versions.items()))})
 
 
 def compose(options, progress, writer, found, versions):
     progress.say("preparing the objects of the scenes")
     things = scenes.things_of(found)
-    composer = scenes.Composer(things, options.size, options.seed)
+    composer = scenes.Composer(things, options.size, options.seed, options.grid)
     licence = {key: value for thing in things for key, value in thing.licence.items()}
     text = ", ".join(f"{package} {version}" for package, version in sorted(versions.items()))
     total = options.scenes + options.singles

@@ -133,7 +133,8 @@ def is_recoloured(image, word):
 class Composer:
     """Draws scenes. Scene i depends on the seed, i and the things alone, not on how many scenes there are."""
 
-    def __init__(self, things, side, seed):
+    def __init__(self, things, side, seed, grid=1):
+        """`side` of the pictures in pixels; squares that objects stand in are at multiples of `grid` pixels."""
         self._things = things
         self._by_noun = {}
         for thing in things:
@@ -142,7 +143,7 @@ class Composer:
         self._colourings = {name: [(thing, colour) for thing in looks for colour in
                                    ([thing.colour] if thing.colour else []) + thing.recolours]
                             for name, looks in self._by_noun.items()}
-        self._side, self._seed = side, seed
+        self._side, self._seed, self._grid = side, seed, grid
         self.nouns = {thing.noun.singular: thing.noun for thing in things}
 
     @functools.lru_cache(maxsize=4096)
@@ -229,24 +230,36 @@ class Composer:
             return "white"
         return rng.choice(words) if words else None
 
+    def _on_grid(self, place):
+        return place // self._grid * self._grid
+
+    def _square(self, rng, count):
+        """Side in pixels of the square that one of `count` objects is fitted into; on a grid, twice its pixels or a multiple."""
+        low, high = SIDES[count]
+        side = self._side * rng.uniform(low, high)
+        if self._grid == 1:
+            return round(side)
+        multiples = range(2 * self._grid, self._side + 1, 2 * self._grid)
+        fitting = [multiple for multiple in multiples if low <= multiple / self._side <= high]
+        return min(fitting or multiples, key=lambda multiple: abs(multiple - side))
+
     def _related(self, rng, looks, relation):
         """Two squares (x, y, side) in pixels, clearly apart along the relation's axis and near a line across it."""
-        sides = [round(self._side * rng.uniform(*SIDES[2])) for _ in looks]
+        sides = [self._square(rng, 2) for _ in looks]
         half = self._side // 2
         first = (0, half) if relation in ("left_of", "above") else (half, 0)
-        along = [start + rng.randint(0, half - side) for start, side in zip(first, sides, strict=True)]
-        across = [(self._side - side) // 2 + round(self._side * rng.uniform(-0.1, 0.1)) for side in sides]
+        along = [start + self._on_grid(rng.randint(0, half - side)) for start, side in zip(first, sides, strict=True)]
+        across = [self._on_grid((self._side - side) // 2 + round(self._side * rng.uniform(-0.1, 0.1))) for side in sides]
         places = zip(along, across, sides, strict=True)
         return [(a, c, s) if relation in ("left_of", "right_of") else (c, a, s) for a, c, s in places]
 
     def _scattered(self, rng, looks):
         """Squares (x, y, side) in pixels that do not meet; None if they found no room."""
-        low, high = SIDES[len(looks)]
         places = []
         for _ in looks:
             for _ in range(60):
-                side = round(self._side * rng.uniform(low, high))
-                x, y = rng.randint(0, self._side - side), rng.randint(0, self._side - side)
+                side = self._square(rng, len(looks))
+                x, y = (self._on_grid(rng.randint(0, self._side - side)) for _ in range(2))
                 if all(x + side <= px or px + ps <= x or y + side <= py or py + ps <= y for px, py, ps in places):
                     places.append((x, y, side))
                     break

@@ -337,6 +337,23 @@ class Scenes(unittest.TestCase):
             self.assertEqual((a[0].tobytes(), a[1]), (b[0].tobytes(), b[1]))
         self.assertNotEqual(scenes.Composer(small_things(), 64, 4).compose(4)[0].tobytes(), b[0].tobytes())
 
+    def test_objects_on_a_grid_look_the_same_in_every_place(self):
+        grid, side = 8, 128
+        composer = scenes.Composer(small_things(), side, 5, grid)
+        looks = {}
+        for index in range(150):
+            image, scene = composer.compose(index)
+            self.assertLess(len(scene["objects"]), 5)
+            for thing in scene["objects"]:
+                for (l, t, r, b), picture in zip(thing["boxes"], thing["pictures"], strict=True):
+                    key = (picture, thing["colour"], scene["background"], r - l, b - t)
+                    looks.setdefault(key, set()).add((l % grid, t % grid, image.crop((l, t, r, b)).tobytes()))
+        self.assertGreater(len(looks), 50)
+        self.assertLess(sum(map(len, looks.values())) - len(looks), 1)
+        loose = scenes.Composer(small_things(), side, 5)
+        places = {box[0] % grid for index in range(50) for thing in loose.compose(index)[1]["objects"] for box in thing["boxes"]}
+        self.assertEqual(places, set(range(grid)))
+
     def test_coloured_square_fills_its_box(self):
         composer = scenes.Composer(small_things(), 128, 1)
         found = 0
