@@ -97,27 +97,43 @@ TEST(Optimizer, MuonOrthogonalisesMatricesAlone) {
                              {"down.conv.weight", random_tensor({8, 3, 3, 3}, 2)},
                              {"embeddings.token_embedding.weight", random_tensor({40, 8}, 3)},
                              {"norm.weight", random_tensor({8}, 4)},
-                             {"time_embedding.linear_1.weight", random_tensor({12, 8}, 5)}};
+                             {"mid.to_q.weight", random_tensor({12, 8}, 5)},
+                             {"mid.time_emb_proj.weight", random_tensor({8, 12}, 7)}};
   const TensorMap state = make_optimizer("muon", copied(parameters)).state();
   for (const auto& [name, tensor] : parameters) {
-    const bool matrix = name.starts_with("down") || name.starts_with("time");
+    const bool matrix = name.starts_with("down") || name == "mid.to_q.weight";
     EXPECT_EQ(state.contains(name + ".momentum_buffer"), matrix) << name;
     EXPECT_EQ(state.contains(name + ".exp_avg_sq"), !matrix) << name;
   }
-  // However unlike the gradient's singular values are, from the first step on those of the update are not.
-  constexpr int64_t R = 6, C = 50;
-  Tensor gradient = random_tensor({R, C}, 6), w = Tensor::empty({R, C});
-  for (int64_t i = 0; i < R * C; ++i) gradient.data<float>()[i] *= std::pow(0.3f, static_cast<float>(i / C));
-  cpu_kernels().fill(w, 0);
-  make_optimizer("muon", {{"w", w}}).step({{"w", gradient}}, 1);
-  const std::vector<double> moved = testing::doubles(w);
-  for (int64_t i = 0; i < R; ++i) {
-    double square = 0;
-    for (int64_t j = 0; j < C; ++j)
-      square += moved[static_cast<size_t>(i * C + j)] * moved[static_cast<size_t>(i * C + j)];
-    const double length = std::sqrt(square) / (0.2 * std::sqrt(C));
-    EXPECT_GT(length, 0.6) << i;
-    EXPECT_LT(length, 1.3) << i;
+}
+
+// However unlike the gradient's singular values are, from the first step on those of the update are not: no
+// combination of its rows is much longer or shorter than another.
+TEST(Optimizer, MuonMovesAlikeInAllDirections) {
+  for (const auto& [R, C] : {std::pair{6, 50}, {50, 6}, {151, 331}, {200, 130}}) {
+    SCOPED_TRACE(R);
+    Tensor gradient = random_tensor({R, C}, 6), w = Tensor::empty({R, C});
+    for (int64_t i = 0; i < R * C; ++i)
+      gradient.data<float>()[i] *= std::pow(0.01f, static_cast<float>(i / C) / static_cast<float>(R));
+    cpu_kernels().fill(w, 0);
+    make_optimizer("muon", {{"w", w}}).step({{"w", gradient}}, 1);
+    const std::vector<double> moved = testing::doubles(w);
+    const bool wide = R < C;
+    const int64_t shorter = std::min(R, C), longer = std::max(R, C);
+    for (unsigned seed = 10; seed < 30; ++seed) {
+      const std::vector<double> v = testing::doubles(random_tensor({shorter}, seed));
+      double length = 0, square = 0;
+      for (const double x : v) length += x * x;
+      for (int64_t j = 0; j < longer; ++j) {
+        double sum = 0;
+        for (int64_t i = 0; i < shorter; ++i)
+          sum += v[static_cast<size_t>(i)] * moved[static_cast<size_t>(wide ? i * C + j : j * C + i)];
+        square += sum * sum;
+      }
+      const double stretch = std::sqrt(square / length) / (0.2 * std::sqrt(static_cast<double>(longer)));
+      EXPECT_GT(stretch, 0.65);
+      EXPECT_LT(stretch, 1.25);
+    }
   }
 }
 

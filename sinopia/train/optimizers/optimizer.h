@@ -101,8 +101,8 @@ std::unique_ptr<UpdateRule> make_adafactor(const OptimizerOptions& options);
 
 /// Jordan et al. 2024 as torch.optim.Muon with match_rms_adamw: matrices move along their orthogonalised mean
 /// gradient, by as much as AdamW would at the same rate; convolutions are matrices [O,I*KH*KW]. momentum 0.95
-/// with Nesterov's step, decoupled weight decay 0.1. Vectors, tables and the layers at a network's ends go by
-/// AdamW, with its beta1, beta2 and eps. Iterates in f32, where torch does in bf16.
+/// with Nesterov's step, decoupled weight decay 0.1. Vectors, tables, time embeddings and the layers at a
+/// network's ends go by AdamW, with its beta1, beta2 and eps. Iterates in f32, where torch does in bf16.
 std::unique_ptr<UpdateRule> make_muon(const OptimizerOptions& options);
 
 /// beta1, beta2 and eps of the options or AdamW's own. Throws InvalidArgument, with the optimizer's name,
