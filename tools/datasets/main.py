@@ -177,7 +177,7 @@ def compose(options, progress, writer, found, versions):
     total = options.scenes + options.singles
     progress.start()
     for index in range(total):
-        image, scene = composer.compose(index, None if index < options.scenes else {"single": 1})
+        image, scene = composer.compose(index, None if index < options.scenes else {"noun": 1})
         writer.add(image, record_of_scene(index, scene, options.size, composer.nouns, licence, text))
         progress.count("scenes", index + 1, total)
     progress.say(f"scenes: {total} of {len(composer.nouns)} nouns in {len(things)} looks")

@@ -170,6 +170,13 @@ class Composer:
             return rng.choice(self._colourings[name])
         return rng.choice(self._by_noun[name]), None
 
+    def _pick_noun(self, rng):
+        """A thing and its colour, or None: every noun alike, half of the time in a colour that it takes."""
+        name = rng.choice(self._names)
+        if self._colourings[name] and (name in SHAPES or rng.random() < 0.5):
+            return rng.choice(self._colourings[name])
+        return rng.choice(self._by_noun[name]), None
+
     def _entry(self, rng, thing, colour, count):
         keys = [rng.choice(list(thing.pictures)) for _ in range(count)]
         natural = colour is not None and colour == thing.colour
@@ -181,7 +188,8 @@ class Composer:
         return [self._look(key, entry["name"], colour) for key in entry["pictures"]]
 
     def compose(self, index, kinds=None):
-        """(RGB picture, scene in machine form) number `index`; `kinds` weighs them as KINDS does."""
+        """(RGB picture, scene in machine form) number `index`; `kinds` weighs them as KINDS does. Its kind "noun" is a single
+        object like "single", but any noun is as likely as any other, however many colours it comes in."""
         digest = hashlib.sha256(f"{self._seed} {index}".encode()).digest()
         rng = random.Random(int.from_bytes(digest[:8], "big"))
         while True:
@@ -192,7 +200,10 @@ class Composer:
     def _attempt(self, rng, kinds):
         kind = rng.choices(list(kinds), list(kinds.values()))[0]
         entries, relations = [], []
-        if kind in ("single", "count"):
+        if kind == "noun":
+            kind = "single"
+            entries.append(self._entry(rng, *self._pick_noun(rng), 1))
+        elif kind in ("single", "count"):
             thing, colour = self._pick(rng, (), rng.random() < (0.6 if kind == "single" else 0.25))
             entries.append(self._entry(rng, thing, colour, 1 if kind == "single" else rng.randint(2, 4)))
         else:

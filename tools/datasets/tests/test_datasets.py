@@ -328,6 +328,16 @@ class Scenes(unittest.TestCase):
             self.assertTrue((pixels[~covered] == background).all())
         self.assertTrue(any(" " in label for label in labels) and any(" " not in label for label in labels))
 
+    def test_nouns_drawn_evenly(self):
+        composer = scenes.Composer(small_things(), 64, 7)
+        drawn = collections.Counter()
+        for index in range(400):
+            scene = composer.compose(index, {"noun": 1})[1]
+            self.assertEqual((scene["kind"], len(scene["objects"])), ("single", 1))
+            drawn[scene["objects"][0]["name"]] += 1
+        self.assertEqual(set(drawn), set(composer.nouns))
+        self.assertLess(max(drawn.values()), 2.5 * 400 / len(drawn))
+
     def test_same_seed_same_scene_whatever_came_before(self):
         one, other = (scenes.Composer(small_things(), 64, 3) for _ in range(2))
         for index in range(20):
