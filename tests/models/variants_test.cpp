@@ -215,6 +215,21 @@ TEST(Variants, ALatentScaleOfItsOwnSurvivesASingleFile) {
   }
 }
 
+// What names and shapes do not say, a reader would take to be as in the published models.
+TEST(Variants, ASingleFileThatWouldBeReadAsOtherNetworksIsRefused) {
+  const auto kind_with = [](const auto& change) {
+    CheckpointParts parts = random_parts(variant_named("sd1"));
+    change(parts);
+    return testing::kind_of([&] { join_checkpoint(parts); });
+  };
+  EXPECT_EQ(kind_with([](CheckpointParts& p) { p.unet.config.heads.back() = 4; }), ErrorKind::Unsupported);
+  EXPECT_EQ(kind_with([](CheckpointParts& p) { p.unet.config.norm_num_groups = 16; }),
+            ErrorKind::Unsupported);
+  EXPECT_EQ(kind_with([](CheckpointParts& p) { p.vae.config.norm_num_groups = 8; }), ErrorKind::Unsupported);
+  EXPECT_EQ(kind_with([](CheckpointParts& p) { p.text_encoders.front().config.heads = 4; }),
+            ErrorKind::Unsupported);
+}
+
 INSTANTIATE_TEST_SUITE_P(Rows, EveryVariant,
                          ::testing::Combine(::testing::Values("sd1", "sd1-inpaint", "sd1-edit", "sd1-class",
                                                               "sd1-coarse", "sd2", "sd2-inpaint",

@@ -165,6 +165,25 @@ Tensor position_ids(int64_t count) {
   return Tensor::from(Shape{1, count}, ids);
 }
 
+/// Throws Unsupported where a reader, who has names, shapes and the variant's row to go by, would build other
+/// networks.
+void check_can_be_told(const CheckpointParts& parts, const Variant& variant) {
+  const auto expect = [](bool same, const char* what) {
+    SINOPIA_CHECK(same, Unsupported, "[checkpoint] a single file cannot say {}: write a folder", what);
+  };
+  const UNetConfig& unet = parts.unet.config;
+  expect(unet.semantic_classes == 0, "that a UNet takes semantic maps");
+  UNetConfig told = unet;
+  apply(variant, told);
+  expect(told.heads == unet.heads, "how many heads this UNet's attention has");
+  expect(unet.norm_num_groups == UNetConfig().norm_num_groups, "how many groups this UNet's norms have");
+  expect(parts.vae.tensors.empty() || parts.vae.config.norm_num_groups == AutoencoderConfig().norm_num_groups,
+         "how many groups this autoencoder's norms have");
+  for (const TextEncoderPart& text : parts.text_encoders)
+    expect(clip_text_config_from_tensors(text.tensors).heads == text.config.heads,
+           "how many heads this text encoder's attention has");
+}
+
 bool is_integer(const Tensor& x) {
   const DType d = x.dtype();
   return d != DType::F32 && d != DType::F16 && d != DType::BF16 && d != DType::F64 && !is_quantised(d);
@@ -268,8 +287,7 @@ CheckpointParts split_checkpoint(const TensorFile& file) {
 
 TensorFile join_checkpoint(const CheckpointParts& parts) {
   const Variant& variant = variant_named(parts.variant);
-  SINOPIA_CHECK(parts.unet.config.semantic_classes == 0, Unsupported,
-                "[checkpoint] a single file cannot say that a UNet takes semantic maps: write a folder");
+  check_can_be_told(parts, variant);
   TensorFile file;
   file.metadata = parts.metadata;
   file.metadata["modelspec.prediction_type"] = parts.schedule.prediction == "v_prediction" ? "v" : "epsilon";

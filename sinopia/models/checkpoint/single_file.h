@@ -32,8 +32,8 @@ CheckpointParts split_checkpoint(const TensorFile& file);
 
 /// The original layout of the family; the reverse of split_checkpoint. Layers of an OpenCLIP encoder that
 /// diffusers leaves out, as nothing reads them, are written as zeros; a latent scale that is not the family's
-/// is written as LDM's buffer scale_factor. Throws Unsupported for a family without
-/// such a layout.
+/// is written as LDM's buffer scale_factor. Throws Unsupported for a family without such a layout, and for
+/// networks that would be read as others, since a file says nothing of heads and groups of norms.
 TensorFile join_checkpoint(const CheckpointParts& parts);
 
 /// Every floating-point and quantised tensor in another dtype, which is not quantised.
