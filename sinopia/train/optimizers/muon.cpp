@@ -15,9 +15,6 @@ bool is_left_to_adamw(std::string_view name) {
   return std::ranges::any_of(kParts, [&](std::string_view part) { return name.find(part) != name.npos; });
 }
 
-/// [O,I,KH,KW] as [O,I*KH*KW].
-int64_t columns_of(const Shape& shape) { return shape.numel() / std::max<int64_t>(1, shape.dim(0)); }
-
 /// All [1,..,..]: alpha * a * b.
 Tensor product(const Tensor& a, const Tensor& b, Transpose transpose, float alpha) {
   Tensor y = Tensor::empty(
@@ -118,7 +115,7 @@ class Muon final : public UpdateRule {
     k.blend(mean, static_cast<float>(momentum_), direction);
     k.affine(direction, static_cast<float>(1 / std::max(std::sqrt(k.sum_of_squares(direction)), kLeastNorm)),
              0, direction);
-    const int64_t rows = w.dim(0), columns = columns_of(w.shape());
+    const int64_t rows = w.dim(0), columns = w.numel() / rows;  // [O,I*KH*KW]
     direction = direction.reshape({1, rows, columns});
     orthogonalise(direction);
     const double rate =
