@@ -75,8 +75,8 @@ def arguments(argv):
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the scenes (default: %(default)s)")
     parser.add_argument("--size", type=int, default=128, metavar="PIXELS", help="side of the pictures (default: %(default)s)")
     parser.add_argument("--grid", type=int, default=1, metavar="PIXELS",
-                        help="places of a scene's objects are multiples of it, their squares of twice it: where a latent's cell is of "
-                             "so many pixels, an object looks the same in every place (default: %(default)s)")
+                        help="places of a scene's objects are multiples of it, and their size depends only on whether they are alone: "
+                             "where a latent's cell is of so many pixels, an object looks the same in every place (default: %(default)s)")
     parser.add_argument("--background", default="white", choices=list(colours.PALETTE), metavar="COLOUR",
                         help="what single pictures stand on: " + ", ".join(colours.PALETTE) + " (default: %(default)s)")
     parser.add_argument("--formats", default=",".join(output.FORMATS), metavar="NAMES",

@@ -245,14 +245,13 @@ class Composer:
         return place // self._grid * self._grid
 
     def _square(self, rng, count):
-        """Side in pixels of the square that one of `count` objects is fitted into; on a grid, twice its pixels or a multiple."""
+        """Side in pixels of the square that one of `count` objects is fitted into; on a grid always the same, a multiple of
+        twice its pixels: an object then has one size by itself and one among others, and nouns are learned far sooner."""
         low, high = SIDES[count]
-        side = self._side * rng.uniform(low, high)
         if self._grid == 1:
-            return round(side)
-        multiples = range(2 * self._grid, self._side + 1, 2 * self._grid)
-        fitting = [multiple for multiple in multiples if low <= multiple / self._side <= high]
-        return min(fitting or multiples, key=lambda multiple: abs(multiple - side))
+            return round(self._side * rng.uniform(low, high))
+        middle = self._side * (low + high) / 2
+        return min(range(2 * self._grid, self._side + 1, 2 * self._grid), key=lambda multiple: abs(multiple - middle))
 
     def _related(self, rng, looks, relation):
         """Two squares (x, y, side) in pixels, clearly apart along the relation's axis and near a line across it."""
