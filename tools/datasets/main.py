@@ -74,6 +74,8 @@ def arguments(argv):
                         help="how many further scenes of one object by itself, from which nouns are learned soonest (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the scenes (default: %(default)s)")
     parser.add_argument("--size", type=int, default=128, metavar="PIXELS", help="side of the pictures (default: %(default)s)")
+    parser.add_argument("--nouns", action="store_true",
+                        help="of single pictures only those of the nouns that scenes know, captioned by the noun alone: few and plain")
     parser.add_argument("--grid", type=int, default=1, metavar="PIXELS",
                         help="places of a scene's objects are multiples of it, and their size depends only on whether they are alone: "
                              "where a latent's cell is of so many pixels, an object looks the same in every place (default: %(default)s)")
@@ -129,14 +131,14 @@ def record_of_scene(index, scene, side, nouns, things_licence, versions):
             "split": splits.of_scene(scene, texts["en"][0])}
 
 
-def speak_table_names(picture, names):
-    """Puts "a red apple" before CLDR's "red apple" where the table of objects knows the picture."""
+def speak_table_names(picture, names, alone=False):
+    """Puts "a red apple" before CLDR's "red apple" where the table of objects knows the picture; `alone`: instead of it."""
     if picture.handle in names:
         noun, colour = names[picture.handle]
         thing = {"count": 1, "colour": colour}
-        picture.captions["en"] = list(dict.fromkeys([captions.english(thing, noun), *picture.captions["en"]]))
-        zh = [captions.chinese(thing, noun), *picture.captions.get("zh", [])]
-        picture.captions["zh"] = list(dict.fromkeys(zh))
+        for language, phrase in (("en", captions.english(thing, noun)), ("zh", captions.chinese(thing, noun))):
+            others = [] if alone else picture.captions.get(language, [])
+            picture.captions[language] = list(dict.fromkeys([phrase, *others]))
 
 
 def build(options, progress):
@@ -154,8 +156,8 @@ def build(options, progress):
             for picture in source.read(store):
                 if feeds_scenes and picture.handle in names:
                     found.setdefault(picture.handle, []).append(picture)
-                if name in options.set:
-                    speak_table_names(picture, names)
+                if name in options.set and (picture.handle in names or not options.nouns):
+                    speak_table_names(picture, names, options.nouns)
                     image = pictures.on_background(picture.image, options.size, colours.PALETTE[options.background])
                     writer.add(image, record_of(picture, store.versions[picture.package]))
                     count += 1
@@ -165,7 +167,7 @@ def build(options, progress):
             compose(options, progress, writer, found, versions)
         progress.say("writing shards and manifest")
         writer.finish({"sets": options.set, "size": options.size, "seed": options.seed, "scenes": options.scenes,
-                       "singles": options.singles, "grid": options.grid, "background": options.background, "packages": dict(sorted(versions.items()))})
+                       "singles": options.singles, "nouns": options.nouns, "grid": options.grid, "background": options.background, "packages": dict(sorted(versions.items()))})
 
 
 def compose(options, progress, writer, found, versions):

@@ -34,6 +34,7 @@ import packages  # noqa: E402
 import pictures  # noqa: E402
 import scenes  # noqa: E402
 import splits  # noqa: E402
+from picture import Picture  # noqa: E402
 
 
 def noise(width, height, seed):
@@ -494,6 +495,29 @@ class Output(unittest.TestCase):
             self.assertEqual(stopped.exception.code, 2)
         options = main.arguments(["--out", "x", "--set", "stamps,emoji", "--with-gpl"])
         self.assertEqual(options.set, ["stamps", "emoji"])
+
+    def test_pictures_of_nouns_alone(self):
+        class Source:
+            PACKAGES = []
+
+            @staticmethod
+            def read(_):
+                for name, handle in (("fox face", "🦊"), ("thumbs up", "👍"), ("red apple", "🍎")):
+                    yield Picture(key=f"emoji_{handle}", set="emoji", name=name, image=noise(20, 20, 3), captions={"en": [name, f"{name}, emoji"]},
+                                  licence="OFL-1.1", author="A", package="fonts", member="", handle=handle)
+
+        for arguments, expected in (([], [["a fox", "fox face", "fox face, emoji"], ["thumbs up", "thumbs up, emoji"],
+                                          ["a red apple", "red apple", "red apple, emoji"]]),
+                                    (["--nouns"], [["a fox"], ["a red apple"]])):
+            with tempfile.TemporaryDirectory() as parent:
+                target = pathlib.Path(parent, "set")
+                options = main.arguments(["--out", str(target), "--set", "emoji", "--formats", "jsonl", *arguments])
+                store = unittest.mock.Mock(versions={"fonts": "1"})
+                with (unittest.mock.patch.dict(main.SOURCES, {"emoji": Source}),
+                      unittest.mock.patch("main.packages.Packages", return_value=store)):
+                    main.build(options, unittest.mock.Mock())
+                lines = (target / "metadata.jsonl").read_text("utf-8").splitlines()
+                self.assertEqual([json.loads(line)["captions"]["en"] for line in lines], expected)
 
 
 if __name__ == "__main__":
