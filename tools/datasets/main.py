@@ -77,7 +77,7 @@ def arguments(argv):
     parser.add_argument("--nouns", action="store_true",
                         help="of single pictures only those of the nouns that scenes know, captioned by the noun alone: few and plain")
     parser.add_argument("--grid", type=int, default=1, metavar="PIXELS",
-                        help="places of a scene's objects are multiples of it, and their size depends only on whether they are alone: "
+                        help="places of a scene's objects are multiples of it, and their size depends only on how many there are: "
                              "where a latent's cell is of so many pixels, an object looks the same in every place (default: %(default)s)")
     parser.add_argument("--background", default="white", choices=list(colours.PALETTE), metavar="COLOUR",
                         help="what single pictures stand on: " + ", ".join(colours.PALETTE) + " (default: %(default)s)")

@@ -354,6 +354,7 @@ class Scenes(unittest.TestCase):
         looks = {}
         for index in range(150):
             image, scene = composer.compose(index)
+            self.assertLess(len(scene["objects"]), 5)
             alone = sum(thing["count"] for thing in scene["objects"]) == 1
             for thing in scene["objects"]:
                 for (l, t, r, b), picture in zip(thing["boxes"], thing["pictures"], strict=True):
