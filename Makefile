@@ -41,7 +41,9 @@ aarch64:
 	@ctest --preset aarch64 -j 2 -L '^($(subst $(space),|,$(EMULATED)))$$'
 
 # Set-up, build, a picture: by the small model of data/small, unless MODEL=FILE names another.
-demo: build
+demo:
+	@scripts/setup
+	@$(call BUILD,release) --target sinopia_app
 	@MODEL='$(MODEL)' PROMPT='$(PROMPT)' OUTPUT='$(OUTPUT)' scripts/demo
 
 bench:
