@@ -174,7 +174,7 @@ TEST(TensorCache, RefusesNamesThatAreNone) {
     EXPECT_EQ(kind_of([&] { TensorCache(folder.path(), maker); }), ErrorKind::InvalidArgument) << maker;
   TensorCache cache(folder.path(), "vae");
   for (const std::string& hash :
-       {std::string(), std::string("ab"), std::string(64, 'A'), "../" + std::string(61, 'a')})
+       {std::string(), std::string("ab"), std::string(64, 'A'), std::string("../").append(61, 'a')})
     EXPECT_EQ(kind_of([&] { cache.find(hash); }), ErrorKind::InvalidArgument) << hash;
   write_file(folder / "file", std::string_view("x"));
   EXPECT_EQ(kind_of([&] { TensorCache(folder / "file", "vae"); }), ErrorKind::Backend);

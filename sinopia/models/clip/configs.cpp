@@ -1,6 +1,8 @@
 #include <array>
 #include <utility>
 
+#include <fmt/format.h>
+
 #include "sinopia/models/clip/clip_text.h"
 #include "sinopia/models/config_reader.h"
 

@@ -3,6 +3,8 @@
 #include <numeric>
 #include <utility>
 
+#include <fmt/format.h>
+
 #include "sinopia/models/config_reader.h"
 #include "sinopia/models/unet/config.h"
 

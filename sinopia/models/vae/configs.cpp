@@ -2,6 +2,8 @@
 #include <array>
 #include <utility>
 
+#include <fmt/format.h>
+
 #include "sinopia/models/config_reader.h"
 #include "sinopia/models/vae/autoencoder.h"
 
