@@ -179,7 +179,8 @@ TEST_F(TextEncodingTest, RefusesWhatItCannotEncode) {
   std::string long_prompt;
   for (size_t i = 0; i <= TextEncoding::kMaxChunks; ++i) long_prompt += "fox BREAK ";
   EXPECT_EQ(kind_of([&] { encode(long_prompt); }), ErrorKind::InvalidArgument);
-  EXPECT_EQ(kind_of([&] { encode(fmt::format("(fox:{})", std::string(39, '9'))); }), ErrorKind::InvalidArgument);
+  EXPECT_EQ(kind_of([&] { encode(fmt::format("(fox:{})", std::string(39, '9'))); }),
+            ErrorKind::InvalidArgument);
   std::stop_source stop;
   stop.request_stop();
   TextOptions stopped;
