@@ -18,7 +18,7 @@ set(SINOPIA_LAYERS "" CACHE INTERNAL "")
 # declared before it. No file needs flags of its own: Highway compiles one source for all instruction sets.
 function(sinopia_layer name)
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${name}/*.cpp)
-  list(FILTER sources EXCLUDE REGEX "/backend/cuda/")
+  list(FILTER sources EXCLUDE REGEX "/backend/(cuda/|stub/cuda_)")  # sinopia_gpu has these
   if(SINOPIA_ONEDNN)
     list(FILTER sources EXCLUDE REGEX "/backend/stub/onednn\\.cpp$")
   else()
@@ -39,12 +39,20 @@ function(sinopia_layer name)
   set(SINOPIA_LAYERS ${SINOPIA_LAYERS} ${name} CACHE INTERNAL "")
 endfunction()
 
-# sinopia_link_layers(target last): links the objects of every layer up to and including `last`, with the
-# third-party libraries they use.
+# sinopia_link_layers(target last [gpu]): links the objects of every layer up to and including `last`, with the
+# third-party libraries they use; from the backend on also those of the GPU, by default the build's own.
 function(sinopia_link_layers target last)
+  set(gpu ${ARGV2})
+  if(NOT gpu)
+    set(gpu sinopia_gpu)
+  endif()
   foreach(layer IN LISTS SINOPIA_LAYERS)
     get_property(packages GLOBAL PROPERTY SINOPIA_PACKAGES_${layer})
     target_link_libraries(${target} PRIVATE sinopia_${layer} ${packages})
+    if(layer STREQUAL backend)
+      get_property(packages GLOBAL PROPERTY SINOPIA_PACKAGES_${gpu})
+      target_link_libraries(${target} PRIVATE ${gpu} ${packages})
+    endif()
     if(layer STREQUAL last)
       break()
     endif()

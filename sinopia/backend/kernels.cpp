@@ -5,7 +5,7 @@
 namespace sinopia {
 
 Kernels& kernels(Device device) {
-  if (!device.is_cpu()) return cuda_kernels();
+  if (!device.is_cpu()) return cuda_kernels(device.index);
   Kernels* planning = planning_kernels();
   return planning ? *planning : cpu_kernels();
 }

@@ -74,10 +74,11 @@ struct AdafactorConstants {
 
 /// What a device must be able to do: one virtual function a kernel, the same file names in cpu/ and cuda/.
 /// The ops check shapes, allocate y and call exactly one of these, so an implementation may rely on what is
-/// said here. Activations and results are f32 on the CPU unless said otherwise; weights `w` may be f32, f16
-/// or bf16, those of linear and tables of rows quantised too; norm parameters and biases may be f32, f16 or
-/// bf16. An undefined tensor means "absent". x and y never overlap, unless a kernel says so. Results do not
-/// depend on the number of threads.
+/// said here. Activations and results are f32 on the CPU, on a GPU f32, f16 or bf16 but all of a call's
+/// alike, unless said otherwise; weights `w` may be f32, f16 or bf16, those of linear and tables of rows
+/// quantised too; norm parameters and biases may be f32, f16 or bf16. Sums are f32 at least. An undefined
+/// tensor means "absent". x and y never overlap, unless a kernel says so. Results do not depend on the number
+/// of threads.
 class Kernels {
  public:
   virtual ~Kernels() = default;
@@ -93,7 +94,7 @@ class Kernels {
   virtual void concat(std::span<const Tensor> xs, int axis, Tensor& y) = 0;
   /// y = x[..., begin:begin+y.dim(axis), ...], any dtype.
   virtual void narrow(const Tensor& x, int axis, int64_t begin, Tensor& y) = 0;
-  /// y[i,:] = table[ids[i],:] in f32. table [V,D] f32/f16/bf16/quantised, ids i32 of any shape, within range.
+  /// y[i,:] = table[ids[i],:]. table [V,D] f32/f16/bf16/quantised, ids i32 of any shape, within range.
   virtual void gather_rows(const Tensor& table, const Tensor& ids, Tensor& y) = 0;
 
   // elementwise
@@ -213,8 +214,8 @@ class Kernels {
 /// The kernels of a device. Throws Unsupported if this build has none for it.
 Kernels& kernels(Device device);
 
-/// One per backend; the stub's throws Unsupported.
 Kernels& cpu_kernels();
-Kernels& cuda_kernels();
+/// Of the GPU with this number; the stub's throws Unsupported.
+Kernels& cuda_kernels(int index);
 
 }  // namespace sinopia

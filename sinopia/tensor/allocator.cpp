@@ -2,6 +2,7 @@
 
 #include <array>
 #include <atomic>
+#include <cstring>
 
 #include "sinopia/base/error.h"
 #include "sinopia/tensor/cpu_allocator.h"
@@ -10,7 +11,8 @@
 namespace sinopia {
 namespace {
 
-std::array<std::atomic<Allocator*>, 2> registered{};
+std::array<std::atomic<Allocator*>, kMaxGpus> registered{};  // of GPUs, by their numbers
+
 
 thread_local Allocator* cpu_override = nullptr;
 
@@ -24,13 +26,21 @@ CpuAllocatorScope::~CpuAllocatorScope() { cpu_override = before_; }
 
 Allocator& allocator(Device device) {
   if (device.is_cpu()) return cpu_override ? *cpu_override : cpu_allocator();
-  Allocator* found = registered[static_cast<size_t>(device.type)].load();
-  SINOPIA_CHECK(found, Unsupported, "[tensor] this build has no device {}", to_string(device));
+  Allocator* const found = device.index >= 0 && device.index < kMaxGpus
+                               ? registered[static_cast<size_t>(device.index)].load()
+                               : nullptr;
+  SINOPIA_CHECK(found, Unsupported, "[tensor] the device {} was not opened", to_string(device));
   return *found;
 }
 
-void register_allocator(DeviceType type, Allocator& allocator) {
-  registered[static_cast<size_t>(type)] = &allocator;
+void Allocator::copy(void* to, const void* from, size_t bytes) {
+  if (bytes > 0) std::memcpy(to, from, bytes);
+}
+
+void register_allocator(Device device, Allocator& allocator) {
+  SINOPIA_CHECK(!device.is_cpu() && device.index >= 0 && device.index < kMaxGpus, InvalidArgument,
+                "[tensor] expected cuda:0 to cuda:{}, got {}", kMaxGpus - 1, to_string(device));
+  registered[static_cast<size_t>(device.index)] = &allocator;
 }
 
 std::shared_ptr<Storage> Storage::allocate(size_t bytes, Device device) {

@@ -31,6 +31,9 @@ class Allocator {
   virtual void release_cached() = 0;
   /// Most bytes in use at once, 0 for no limit; more throws OutOfMemory.
   virtual void set_limit(size_t bytes) = 0;
+  /// Copies among this allocator's memory and the host's, in the order of the device's other work. On return
+  /// `from` may be written to, and `to`, if it is the host's, has the bytes.
+  virtual void copy(void* to, const void* from, size_t bytes);
 };
 
 /// The allocator of a device. Throws Unsupported for a device this build does not have.
@@ -48,7 +51,9 @@ class CpuAllocatorScope {
   Allocator* before_;
 };
 
-/// Installs the allocator of a device type; a backend does so once, before its first tensor.
-void register_allocator(DeviceType type, Allocator& allocator);
+constexpr int kMaxGpus = 16;
+
+/// Installs the allocator of a GPU; a backend does so once, before its first tensor.
+void register_allocator(Device device, Allocator& allocator);
 
 }  // namespace sinopia

@@ -8,7 +8,8 @@
 
 namespace sinopia {
 
-/// A run of bytes that tensors share: from an allocator, or a mapped file, which is read only.
+/// A run of bytes that tensors share: from an allocator, or a mapped file, which is read only, or a device's
+/// copy that comes when it is needed and may go between two uses.
 class Storage {
  public:
   /// Gives the bytes back; called once with the pointer and size of the storage.
@@ -16,6 +17,10 @@ class Storage {
   /// Tells the system that the resident pages of a mapped range may be dropped; they are read again when
   /// touched.
   using DropPages = std::function<void(const void* data, size_t bytes)>;
+
+  /// Brings bytes to the device that are not there, and tells where they are; they stay for the kernel that
+  /// is called next.
+  using Fetch = std::function<void*()>;
 
   Storage(void* data, size_t bytes, Device device, Release release, DropPages drop_pages = nullptr)
       : data_(data),
@@ -26,13 +31,20 @@ class Storage {
   ~Storage() {
     if (release_) release_(data_, bytes_);
   }
+  /// Bytes that come and go; `release` is given a null pointer.
+  Storage(size_t bytes, Device device, Fetch fetch, Release release)
+      : data_(nullptr),
+        bytes_(bytes),
+        device_(device),
+        release_(std::move(release)),
+        fetch_(std::move(fetch)) {}
   Storage(const Storage&) = delete;
   Storage& operator=(const Storage&) = delete;
 
   /// `bytes` uninitialised bytes, aligned to 64, from the device's caching allocator. Throws OutOfMemory.
   static std::shared_ptr<Storage> allocate(size_t bytes, Device device);
 
-  void* data() const { return data_; }
+  void* data() const { return fetch_ ? fetch_() : data_; }
   size_t bytes() const { return bytes_; }
   Device device() const { return device_; }
   bool is_mapped() const { return static_cast<bool>(drop_pages_); }
@@ -47,6 +59,7 @@ class Storage {
   Device device_;
   Release release_;
   DropPages drop_pages_;
+  Fetch fetch_;
 };
 
 }  // namespace sinopia

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include "sinopia/tensor/allocator.h"
+
 namespace sinopia {
 namespace {
 
@@ -60,8 +62,25 @@ void Tensor::check_type(DType asked) const {
                 to_string(asked), describe(*this));
 }
 
+void Tensor::check_on_cpu() const {
+  SINOPIA_CHECK(device().is_cpu(), InvalidArgument, "[tensor] expected elements on the CPU, got {}",
+                describe(*this));
+}
+
+Tensor copy_to(const Tensor& x, Device device) {
+  SINOPIA_CHECK(x.defined(), InvalidArgument, "[copy_to] expected a tensor, got none");
+  if (x.device() == device) return x;
+  Tensor y = Tensor::empty(x.shape(), x.dtype(), device);
+  SINOPIA_CHECK(x.device().is_cpu() || device.is_cpu(), Unsupported, "[copy_to] from {} to {}: go by the CPU",
+                to_string(x.device()), to_string(device));
+  if (x.bytes() > 0) allocator(device.is_cpu() ? x.device() : device).copy(y.raw(), x.raw(), x.bytes());
+  return y;
+}
+
 std::string describe(const Tensor& x) {
-  return x.defined() ? fmt::format("{} {}", to_string(x.dtype()), to_string(x.shape())) : "absent";
+  if (!x.defined()) return "absent";
+  const std::string kind = fmt::format("{} {}", to_string(x.dtype()), to_string(x.shape()));
+  return x.device().is_cpu() ? kind : fmt::format("{} on {}", kind, to_string(x.device()));
 }
 
 }  // namespace sinopia

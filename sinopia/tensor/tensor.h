@@ -66,6 +66,7 @@ class Tensor {
   /// The elements as a span, CPU only.
   template <class T>
   std::span<const T> values() const {
+    check_on_cpu();
     return {data<T>(), static_cast<size_t>(numel())};
   }
 
@@ -77,6 +78,7 @@ class Tensor {
   /// A copy of the elements into a vector, CPU only.
   template <class T>
   std::vector<T> to_vector() const {
+    check_on_cpu();
     return {data<T>(), data<T>() + numel()};
   }
   /// How this tensor came about, where a gradient is wanted; null otherwise. Copies and views share it.
@@ -90,6 +92,7 @@ class Tensor {
 
  private:
   void check_type(DType asked) const;
+  void check_on_cpu() const;
 
   Shape shape_;
   DType dtype_ = DType::F32;
@@ -100,6 +103,9 @@ class Tensor {
 
 /// Uninitialised, with x's shape, dtype and device.
 inline Tensor empty_like(const Tensor& x) { return Tensor::empty(x.shape(), x.dtype(), x.device()); }
+
+/// x itself if it is on `device` already, else a copy of its elements there, of any dtype.
+Tensor copy_to(const Tensor& x, Device device);
 
 /// "f32 [1,64,64,4]", or "absent".
 std::string describe(const Tensor& x);

@@ -1,0 +1,25 @@
+#include "sinopia/backend/cuda_device.h"
+
+#include "sinopia/backend/graph_recording.h"
+#include "sinopia/backend/kernels.h"
+#include "sinopia/base/error.h"
+
+namespace sinopia {
+namespace {
+
+constexpr const char* kObstacle = "this build has no CUDA (cmake -DSINOPIA_CUDA=ON)";
+
+[[noreturn]] void refuse() { fail(ErrorKind::Unsupported, "[backend] {}; use the CPU", kObstacle); }
+
+}  // namespace
+
+Kernels& cuda_kernels(int) { refuse(); }
+std::string cuda_obstacle() { return kObstacle; }
+int cuda_device_count() { return 0; }
+void open_cuda_device(int) { refuse(); }
+std::string cuda_device_name(int) { refuse(); }
+size_t free_cuda_memory(int) { refuse(); }
+void synchronise_cuda(int) { refuse(); }
+std::unique_ptr<GraphRecording> record_graph(Device, const std::function<void()>&) { return nullptr; }
+
+}  // namespace sinopia
