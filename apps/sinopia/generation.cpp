@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdio>
+#include <optional>
 #include <vector>
 
 #include <fmt/format.h>
@@ -11,6 +12,7 @@
 #include "output_name.h"
 #include "progress.h"
 #include "sinopia/backend/conv2d_method.h"
+#include "sinopia/backend/devices.h"
 #include "sinopia/backend/matmul_precision.h"
 #include "sinopia/base/log.h"
 #include "sinopia/base/threads.h"
@@ -52,6 +54,28 @@ void add_process_choice(CLI::App& app, const std::string& flag,
       help);
 }
 
+std::optional<DType> dtype_of(const std::string& name) {
+  if (name == "f32") return DType::F32;
+  if (name == "f16") return DType::F16;
+  if (name == "bf16") return DType::BF16;
+  return std::nullopt;
+}
+
+/// Where the networks go and in which type, as the flags say; tells a person of a CUDA build why it is not a
+/// GPU.
+void choose_device(GenerationJob& job) {
+  const Device device = open_device(job.device);
+  if (device.is_cpu()) {
+    SINOPIA_CHECK(job.precision == "auto" || job.precision == "f32", InvalidArgument,
+                  "[device] expected --precision f32 on the CPU, got {}; see --matmul-precision",
+                  job.precision);
+    if (job.device == "auto" && has_gpu_backend())
+      fmt::print(stderr, "no GPU ({}): running on the CPU\n", gpu_obstacle());
+  }
+  job.load.placement = {device, device.is_cpu() ? DType::F32 : dtype_of(job.precision).value_or(DType::F16)};
+  job.load.vae_dtype = dtype_of(job.vae_precision);
+}
+
 }  // namespace
 
 void add_job_options(CLI::App& app, GenerationJob& job) {
@@ -87,6 +111,18 @@ void add_job_options(CLI::App& app, GenerationJob& job) {
          "stay below this, as in 1.6G: read weights anew in each step, decode in tiles")
       ->type_name("SIZE");
   add_integer(app, "--preview", request.preview_interval, 0, 1000, "write FILE_preview every N steps");
+  app.add_option("--device", job.device,
+                 "where to compute: cpu, cuda, cuda:N, or auto (a GPU if there is one)")
+      ->type_name("NAME")
+      ->capture_default_str();
+  add_choice(
+      app, "--precision", {"auto", "f32", "f16", "bf16"},
+      [&job](const std::string& name) { job.precision = name; },
+      "what a GPU computes in, with sums in f32: f32, f16, bf16, auto (f16)");
+  add_choice(
+      app, "--vae-precision", {"auto", "f32", "f16", "bf16"},
+      [&job](const std::string& name) { job.vae_precision = name; },
+      "the same for the autoencoder: auto is --precision, and f32 where f16 does not reach");
   add_integer(app, "-t,--threads", job.threads, 1, 1024, "threads (all cores)");
   add_process_choice(
       app, "--conv-method", kConv2dMethodNames, set_conv2d_method,
@@ -114,17 +150,25 @@ void run_job(GenerationJob& job, std::stop_token stop) {
   if (!job.mask.empty()) request.mask = read_image(job.mask);
   if (!job.semantic_map.empty()) request.semantic_map = read_image(job.semantic_map);
 
+  choose_device(job);
   StableDiffusionPipeline model(job.model, job.load);
   std::vector<std::string> embeddings;
   if (!job.embeddings.empty()) embeddings = model.add_embeddings(job.embeddings);
   FILE* const out = job.json == "-" ? stderr : stdout;
   if (job.verbose) {
-    fmt::print(stderr, "{}, loaded in {}\n", model.description(), format_duration(model.load_seconds()));
+    fmt::print(stderr, "{}, loaded in {}, on {} in {}\n", model.description(),
+               format_duration(model.load_seconds()), device_name(job.load.placement.device),
+               to_string(job.load.placement.dtype));
     for (const std::string& name : embeddings) fmt::print(stderr, "embedding {}\n", name);
   }
 
   ProgressLine progress;
-  RunFacts facts{job.model.string(), model.description(), model.load_seconds(), {}};
+  RunFacts facts{job.model.string(),
+                 model.description(),
+                 device_name(job.load.placement.device),
+                 to_string(job.load.placement.dtype),
+                 model.load_seconds(),
+                 {}};
   request.stop = stop;
   request.on_progress = [&](const Progress& p) { progress.show(p); };
   request.on_preview = [&](const Preview& p) {

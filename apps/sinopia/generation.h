@@ -15,6 +15,9 @@ namespace sinopia::cli {
 struct GenerationJob {
   std::filesystem::path model;
   LoadOptions load;
+  std::string device = "auto";  ///< as open_device takes it
+  std::string precision = "auto",
+              vae_precision = "auto";  ///< of networks on a GPU, and of the autoencoder there
   std::filesystem::path embeddings;
   GenerationRequest request;
   std::string output = "output.png";

@@ -7,6 +7,8 @@ namespace sinopia {
 
 // What devices.h is made from; one definition in cuda/, one in stub/.
 
+/// Not the stub.
+bool built_with_cuda();
 /// Why no GPU can be used; empty if one can.
 std::string cuda_obstacle();
 /// How many GPUs there are; 0 with an obstacle.

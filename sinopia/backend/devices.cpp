@@ -28,6 +28,7 @@ Device open_device(std::string_view name) {
 }
 
 std::string gpu_obstacle() { return cuda_obstacle(); }
+bool has_gpu_backend() { return built_with_cuda(); }
 
 std::string device_name(Device device) {
   return device.is_cpu() ? to_string(device) : cuda_device_name(device.index);

@@ -15,6 +15,8 @@ Device open_device(std::string_view name);
 
 /// Why no GPU can be used: "this build has no CUDA", "no NVIDIA driver", ..; empty if one can.
 std::string gpu_obstacle();
+/// Whether this build has code for GPUs at all.
+bool has_gpu_backend();
 
 /// For a person: "NVIDIA H100 80GB HBM3", or "cpu".
 std::string device_name(Device device);

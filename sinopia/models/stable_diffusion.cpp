@@ -13,9 +13,10 @@ namespace {
 
 /// Builds a network from its part of a checkpoint, strictly.
 template <class Model, class Part>
-Model build_strictly(Part& part, const char* what) {
-  CheckpointParameters parameters(std::move(part.tensors), what);
-  Model model(Scope(parameters), part.config);
+Model build_strictly(const Part& part, const char* what, const Placement& placement) {
+  CheckpointParameters parameters(part.tensors, what);
+  PlacedParameters placed(parameters, placement);
+  Model model(Scope(placed), part.config);
   parameters.finish();
   return model;
 }
@@ -63,9 +64,9 @@ StableDiffusion StableDiffusion::load(const std::filesystem::path& path, const L
                   "[checkpoint] expected the prediction epsilon, v_prediction or sample, got '{}'", p);
     parts.schedule.prediction = p;
   }
-  StableDiffusion model = build(std::move(parts));
+  StableDiffusion model = build(std::move(parts), options);
   if (!options.taesd.empty()) {
-    model.tiny_decoder_ = std::make_unique<TinyDecoder>(load_tiny_decoder(options.taesd));
+    model.tiny_decoder_ = std::make_unique<TinyDecoder>(load_tiny_decoder(options.taesd, options.placement));
     const TinyDecoderConfig& tiny = model.tiny_decoder_->config();
     const AutoencoderConfig& whole = model.vae_->config();
     SINOPIA_CHECK(
@@ -90,10 +91,13 @@ void MappedWeights::drop_pages(const std::vector<Tensor>& weights) {
   for (const Tensor& weight : weights) weight.drop_pages();
 }
 
-StableDiffusion StableDiffusion::build(CheckpointParts parts) {
+StableDiffusion StableDiffusion::build(CheckpointParts parts, const LoadOptions& options) {
   SINOPIA_CHECK(!parts.vae.tensors.empty(), NotFound,
                 "[checkpoint] the model has no autoencoder; give one of its own");
+  const Placement& placement = options.placement;
+  const Placement of_vae{placement.device, options.vae_dtype.value_or(placement.dtype)};
   StableDiffusion result;
+  result.placement_ = placement;
   result.family_ = parts.family;
   result.variant_ = std::move(parts.variant);
   result.description_ = std::move(parts.description);
@@ -107,10 +111,14 @@ StableDiffusion StableDiffusion::build(CheckpointParts parts) {
   note_mapped(parts.vae.tensors, result.mapped_weights_.vae);
   for (const TextEncoderPart& text : parts.text_encoders)
     note_mapped(text.tensors, result.mapped_weights_.text);
-  result.unet_ = std::make_unique<UNet>(build_strictly<UNet>(parts.unet, "unet"));
-  result.vae_ = std::make_unique<Autoencoder>(build_strictly<Autoencoder>(parts.vae, "vae"));
-  for (TextEncoderPart& text : parts.text_encoders) {
-    result.text_encoders_.push_back({build_strictly<ClipTextModel>(text, "text encoder"), text.padding_id});
+  result.unet_ = std::make_unique<UNet>(build_strictly<UNet>(parts.unet, "unet", placement));
+  result.vae_ = std::make_unique<Autoencoder>(build_strictly<Autoencoder>(parts.vae, "vae", of_vae));
+  if (!of_vae.device.is_cpu() && of_vae.dtype == DType::F16)
+    result.precise_vae_ = std::make_unique<Autoencoder>(
+        build_strictly<Autoencoder>(parts.vae, "vae", {of_vae.device, DType::F32}));
+  for (const TextEncoderPart& text : parts.text_encoders) {
+    result.text_encoders_.push_back(
+        {build_strictly<ClipTextModel>(text, "text encoder", placement), text.padding_id});
   }
   return result;
 }

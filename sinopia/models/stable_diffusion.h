@@ -11,6 +11,7 @@
 #include "sinopia/models/taesd/tiny_decoder.h"
 #include "sinopia/models/unet/unet.h"
 #include "sinopia/models/vae/autoencoder.h"
+#include "sinopia/nn/placement.h"
 
 namespace sinopia {
 
@@ -20,6 +21,8 @@ struct LoadOptions {
   std::filesystem::path vae = {};    ///< a file, or a folder with config.json, instead of the model's own
   std::filesystem::path taesd = {};  ///< a tiny decoder beside the autoencoder, as load_tiny_decoder reads it
   std::string variant = {};          ///< of a folder's weight files, such as "fp16"
+  Placement placement = {};          ///< of every network
+  std::optional<DType> vae_dtype = {};  ///< on a GPU, of the autoencoder: the placement's unless given
 };
 
 /// Weights that lie in a mapped file, by network. Their pages may be dropped while other networks work; they
@@ -39,7 +42,7 @@ class StableDiffusion {
   /// InvalidArgument for one that does not suit the UNet.
   static StableDiffusion load(const std::filesystem::path& path, const LoadOptions& options = {});
   /// The networks of parts that were read or made otherwise.
-  static StableDiffusion build(CheckpointParts parts);
+  static StableDiffusion build(CheckpointParts parts, const LoadOptions& options = {});
 
   struct TextEncoder {
     ClipTextModel model;
@@ -47,6 +50,10 @@ class StableDiffusion {
   };
   const UNet& unet() const { return *unet_; }
   const Autoencoder& vae() const { return *vae_; }
+  /// The same autoencoder in f32, for pictures that it cannot make in f16; null where it computes in f32 or bf16,
+  /// whose numbers go as far.
+  const Autoencoder* precise_vae() const { return precise_vae_.get(); }
+  const Placement& placement() const { return placement_; }
   /// Null unless one was loaded.
   const TinyDecoder* tiny_decoder() const { return tiny_decoder_.get(); }
   /// In the order in which their outputs are joined.
@@ -60,10 +67,11 @@ class StableDiffusion {
   const std::string& description() const { return description_; }
 
  private:
+  Placement placement_;
   Family family_ = Family::Unknown;
   std::string variant_, description_;
   std::unique_ptr<UNet> unet_;
-  std::unique_ptr<Autoencoder> vae_;
+  std::unique_ptr<Autoencoder> vae_, precise_vae_;
   std::unique_ptr<TinyDecoder> tiny_decoder_;
   std::vector<TextEncoder> text_encoders_;
   MappedWeights mapped_weights_;

@@ -66,6 +66,7 @@ class TrainableParameters final : public ParameterSource {
       : from_(from), trains_(std::move(trains)) {}
   Tensor take(const std::string& name, const Shape& shape, const Initialiser& initialiser) override;
   bool has(const std::string& name) const override { return from_.has(name); }
+  Placement placement() const override { return from_.placement(); }
   const TensorMap& leaves() const { return leaves_; }
 
  private:

@@ -21,6 +21,13 @@ struct Initialiser {
   static Initialiser fan_in(int64_t inputs);
 };
 
+/// Where a network computes and in which type: on the CPU always f32, whatever its weights are stored in; on
+/// a GPU f32, f16 or bf16, with sums in f32.
+struct Placement {
+  Device device = {};
+  DType dtype = DType::F32;
+};
+
 /// Where a model under construction gets its parameters: a checkpoint, or fresh random values.
 class ParameterSource {
  public:
@@ -30,6 +37,8 @@ class ParameterSource {
   virtual Tensor take(const std::string& name, const Shape& shape, const Initialiser& initialiser) = 0;
   /// Whether `name` can be taken; for parameters that some files lack by design.
   virtual bool has(const std::string& name) const = 0;
+  /// Of the networks that are built from it.
+  virtual Placement placement() const { return {}; }
 };
 
 /// A place in a model's tree of names, which hands out the parameters below it.
@@ -44,6 +53,7 @@ class Scope {
   }
   bool has(std::string_view name) const { return source_->has(join(name)); }
   const std::string& path() const { return path_; }
+  Placement placement() const { return source_->placement(); }
 
  private:
   std::string join(std::string_view name) const {

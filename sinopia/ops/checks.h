@@ -10,7 +10,8 @@ namespace sinopia::checks {
 
 /// A present tensor to compute with: f32, or f16 / bf16 on a device that computes in them.
 inline void activation(std::string_view op, std::string_view name, const Tensor& x) {
-  const bool is_float = x.dtype() == DType::F32 || (!x.device().is_cpu() && size_of(x.dtype()) == 2);
+  const bool is_half = x.dtype() == DType::F16 || x.dtype() == DType::BF16;
+  const bool is_float = x.dtype() == DType::F32 || (is_half && !x.device().is_cpu());
   SINOPIA_CHECK(x.defined() && is_float, InvalidArgument, "[{}] expected f32 {}, got {}", op, name,
                 describe(x));
 }
@@ -43,10 +44,12 @@ inline void matrix(std::string_view op, std::string_view name, const Tensor& w, 
   rank(op, name, w, 2);
 }
 
-/// An operand beside x, on x's device.
+/// An operand beside x, on x's device and of its type.
 inline void operand(std::string_view op, std::string_view name, const Tensor& a, const Tensor& x) {
   activation(op, name, a);
   same_device(op, name, a, x);
+  SINOPIA_CHECK(a.dtype() == x.dtype(), InvalidArgument, "[{}] expected {} in {}, got {}", op, name,
+                to_string(x.dtype()), describe(a));
 }
 
 /// A parameter that may be absent, a vector of `count` numbers.

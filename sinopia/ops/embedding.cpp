@@ -6,13 +6,14 @@
 #include "sinopia/autograd/tape.h"
 #include "sinopia/backend/kernels.h"
 #include "sinopia/ops/checks.h"
+#include "sinopia/ops/shape.h"
 
 namespace sinopia {
 
 Tensor embedding(const Tensor& table, const Tensor& ids) {
   SINOPIA_CHECK(ids.defined() && ids.dtype() == DType::I32, InvalidArgument,
                 "[embedding] expected i32 ids, got {}", describe(ids));
-  checks::matrix("embedding", "table", table, ids);
+  checks::matrix("embedding", "table", table, table);
   SINOPIA_CHECK(ids.device().is_cpu(), Unsupported,
                 "[embedding] expected ids on the CPU, where they are checked");
   for (int32_t id : ids.values<int32_t>()) {
@@ -21,11 +22,14 @@ Tensor embedding(const Tensor& table, const Tensor& ids) {
   }
   std::vector<int64_t> dims(ids.shape().dims().begin(), ids.shape().dims().end());
   dims.push_back(table.dim(1));
-  Tensor y = Tensor::empty(Shape(dims), DType::F32, table.device());
-  kernels(table.device()).gather_rows(table, ids, y);
-  return record("embedding", y, std::array{&table}, [shape = table.shape(), ids](const Tensor& dy) {
+  const Device device = table.device();
+  const bool in_halves = !device.is_cpu() && (table.dtype() == DType::F16 || table.dtype() == DType::BF16);
+  Tensor y = Tensor::empty(Shape(dims), in_halves ? table.dtype() : DType::F32, device);
+  const Tensor places = copy_to(ids, device);
+  kernels(device).gather_rows(table, places, y);
+  return record("embedding", y, std::array{&table}, [shape = table.shape(), places](const Tensor& dy) {
     Tensor dtable = Tensor::empty(shape, DType::F32, dy.device());
-    kernels(dy.device()).sum_rows(dy, ids, dtable);
+    kernels(dy.device()).sum_rows(to_dtype(dy, DType::F32), places, dtable);
     return Gradients{dtable};
   });
 }

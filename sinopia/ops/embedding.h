@@ -4,7 +4,8 @@
 
 namespace sinopia {
 
-/// table [V,D], ids i32 [..] -> f32 [..,D]. Throws InvalidArgument for an id outside [0,V).
+/// table [V,D], ids i32 [..] on the CPU -> [..,D] on the table's device, in f32, or on a GPU in the table's
+/// type if that is f16 or bf16. Throws InvalidArgument for an id outside [0,V).
 Tensor embedding(const Tensor& table, const Tensor& ids);
 
 struct TimestepEmbeddingOptions {

@@ -34,7 +34,7 @@ Moments moments(const Tensor& x, int correction) {
 double item(const Tensor& x) {
   SINOPIA_CHECK(x.dtype() == DType::F32 && x.numel() == 1, InvalidArgument,
                 "[item] expected one f32 element, got {}", describe(x));
-  return static_cast<double>(x.to_vector<float>().front());
+  return static_cast<double>(copy_to(x, {}).to_vector<float>().front());
 }
 
 bool all_finite(const Tensor& x) {
@@ -65,7 +65,7 @@ Tensor group_mean(const Tensor& x, const Tensor& group, int64_t count) {
     SINOPIA_CHECK(g >= 0 && g < count, InvalidArgument, "[group_mean] expected groups in [0,{}), got {}",
                   count, g);
   Tensor y = Tensor::empty({x.dim(0), count, x.dim(2)}, x.dtype(), x.device());
-  kernels(x.device()).group_mean(x, group, y);
+  kernels(x.device()).group_mean(x, copy_to(group, x.device()), y);
   return y;
 }
 

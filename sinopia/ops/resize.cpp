@@ -12,11 +12,12 @@
 namespace sinopia {
 namespace {
 
-/// What a filter makes of an axis of `from` pixels, as a matrix [to,from].
-Tensor axis_matrix(int64_t from, int64_t to, ResizeFilter filter, bool antialias) {
+/// What a filter makes of an axis of `from` pixels, as a matrix [to,from] for a product with `like`.
+Tensor axis_matrix(int64_t from, int64_t to, ResizeFilter filter, bool antialias, const Tensor& like) {
   Tensor identity = zeros({1, from, 1, from});
   for (int64_t i = 0; i < from; ++i) identity.data<float>()[i * from + i] = 1;
-  return resize(identity, to, 1, filter, antialias).reshape({to, from});
+  const Tensor matrix = resize(identity, to, 1, filter, antialias).reshape({to, from});
+  return to_dtype(to_device(matrix, like.device()), like.dtype());
 }
 
 /// The last axis of x times the matrix.
@@ -35,8 +36,8 @@ Tensor resize_gradient(const Tensor& dy, int64_t H, int64_t W, ResizeFilter filt
     return sum_to(rows.reshape({N * H * W, across, C}), {N * H * W, 1, C}).reshape({N, H, W, C});
   }
   const Tensor by_width =
-      times(permute(dy, {0, 1, 3, 2}), axis_matrix(W, OW, filter, antialias));  // N,OH,C,W
-  const Tensor by_height = times(permute(by_width, {0, 3, 2, 1}), axis_matrix(H, OH, filter, antialias));
+      times(permute(dy, {0, 1, 3, 2}), axis_matrix(W, OW, filter, antialias, dy));  // N,OH,C,W
+  const Tensor by_height = times(permute(by_width, {0, 3, 2, 1}), axis_matrix(H, OH, filter, antialias, dy));
   return permute(by_height, {0, 3, 1, 2});  // N,W,C,H -> N,H,W,C
 }
 
@@ -55,7 +56,8 @@ Tensor resize(const Tensor& x, int64_t height, int64_t width, ResizeFilter filte
   kernels(x.device()).resize(x, filter, antialias, y);
   return record("resize", y, std::array{&x},
                 [H = x.dim(1), W = x.dim(2), filter, antialias](const Tensor& dy) {
-                  if (dy.numel() == 0) return Gradients{zeros({dy.dim(0), H, W, dy.dim(3)})};
+                  if (dy.numel() == 0)
+                    return Gradients{Tensor::empty({dy.dim(0), H, W, dy.dim(3)}, dy.dtype(), dy.device())};
                   return Gradients{resize_gradient(dy, H, W, filter, antialias)};
                 });
 }

@@ -43,6 +43,13 @@ Tensor to_dtype(const Tensor& x, DType dtype) {
                 [type = x.dtype()](const Tensor& dy) { return Gradients{to_dtype(dy, type)}; });
 }
 
+Tensor to_device(const Tensor& x, Device device) {
+  check_defined("to_device", x);
+  if (x.device() == device) return x;
+  return record("to_device", copy_to(x, device), std::array{&x},
+                [from = x.device()](const Tensor& dy) { return Gradients{to_device(dy, from)}; });
+}
+
 Tensor full(const Shape& shape, float value, Device device) {
   Tensor y = Tensor::empty(shape, DType::F32, device);
   kernels(device).fill(y, value);
@@ -125,7 +132,9 @@ Tensor narrow(const Tensor& x, int axis, int64_t begin, int64_t end) {
   Tensor y = Tensor::empty(x.shape().with(along, end - begin), x.dtype(), x.device());
   kernels(x.device()).narrow(x, along, begin, y);
   return record("narrow", y, std::array{&x}, [along, begin, end, shape = x.shape()](const Tensor& dy) {
-    const auto nothing = [&](int64_t extent) { return zeros(shape.with(along, extent), dy.device()); };
+    const auto nothing = [&](int64_t extent) {
+      return to_dtype(zeros(shape.with(along, extent), dy.device()), dy.dtype());
+    };
     return Gradients{concat({nothing(begin), dy, nothing(shape.dim(along) - end)}, along)};
   });
 }

@@ -12,6 +12,9 @@ namespace sinopia {
 /// infinity.
 Tensor to_dtype(const Tensor& x, DType dtype);
 
+/// x on another device; x itself, shared, if it is there already. Any dtype.
+Tensor to_device(const Tensor& x, Device device);
+
 /// Every element `value`.
 Tensor full(const Shape& shape, float value, Device device = {});
 inline Tensor zeros(const Shape& shape, Device device = {}) { return full(shape, 0.0f, device); }

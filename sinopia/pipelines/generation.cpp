@@ -29,6 +29,25 @@ namespace {
 // Above this many pixels the autoencoder works on tiles, unless it is told otherwise.
 constexpr int64_t kMaxWholePixels = 1024 * 1024;
 
+// A GPU's memory during one generation: below a limit, if there is one, and how much of it was used.
+class DeviceMemory {
+ public:
+  DeviceMemory(Device device, size_t limit) : memory_(device.is_cpu() ? nullptr : &allocator(device)) {
+    if (!memory_) return;
+    memory_->reset_peak();
+    memory_->set_limit(limit);
+  }
+  ~DeviceMemory() {
+    if (memory_) memory_->set_limit(0);
+  }
+  DeviceMemory(const DeviceMemory&) = delete;
+  DeviceMemory& operator=(const DeviceMemory&) = delete;
+  size_t peak() const { return memory_ ? memory_->stats().peak : 0; }
+
+ private:
+  Allocator* memory_;
+};
+
 // One call of generate(): what its pictures share, then picture by picture.
 class Generation {
  public:
@@ -44,6 +63,7 @@ class Generation {
   }
 
   GenerationResult run() {
+    const DeviceMemory on_gpu(nets_.unet.device(), request_.max_memory);
     allocator({}).reset_peak();
     show(Stage::Text);
     GuidedDenoiser denoiser(nets_.unet, nets_.schedule, plan_, encode_text(), request_.stop);
@@ -54,6 +74,7 @@ class Generation {
     result_.evaluations = denoiser.evaluations();
     result_.timings.total = clock_.seconds();
     result_.peak_tensor_bytes = allocator({}).stats().peak;
+    result_.peak_device_bytes = on_gpu.peak();
     return std::move(result_);
   }
 
@@ -177,8 +198,8 @@ class Generation {
     show(Stage::Encode);
     const Stopwatch clock;
     const WeightStreaming streaming(result_.memory.stream_decoding);
-    input_ =
-        encode_input(nets_.vae, request_, result_.width, result_.height, takes_mask_, result_.memory.tile);
+    input_ = encode_input(nets_.vae, nets_.precise_vae, request_, result_.width, result_.height, takes_mask_,
+                          result_.memory.tile);
     result_.timings.encode = clock.seconds();
   }
 
@@ -221,10 +242,12 @@ class Generation {
   template <class Decoder>
   Tensor decode_with(const Decoder& decoder, const Tensor& z,
                      const std::function<void(int64_t, int64_t)>& on_tile = nullptr) const {
-    if (result_.memory.tile == 0) return decoder.decode(z);
-    TilingOptions options = tiles_of(result_.memory.tile);
-    options.on_tile = on_tile;
-    return decode_tiled(decoder, z, options);
+    return with_fitting_tiles(decoder.device(), request_, result_.memory.tile, [&](int side) {
+      if (side == 0) return decoder.decode(z);
+      TilingOptions options = tiles_of(side);
+      options.on_tile = on_tile;
+      return decode_tiled(decoder, z, options);
+    });
   }
 
   Tensor decode(const Tensor& latent) {
@@ -234,9 +257,12 @@ class Generation {
     const auto on_tile = [this](int64_t, int64_t) {
       SINOPIA_CHECK(!request_.stop.stop_requested(), Cancelled, "[generation] stopped while decoding");
     };
-    const Tensor picture = request_.savings.tiny_decoder
-                               ? decode_with(*nets_.tiny_decoder, latent, on_tile)
-                               : decode_with(nets_.vae, nets_.vae.from_diffusion(latent), on_tile);
+    const Tensor z = nets_.vae.from_diffusion(latent);
+    const bool tiny = request_.savings.tiny_decoder;
+    Tensor picture =
+        tiny ? decode_with(*nets_.tiny_decoder, latent, on_tile) : decode_with(nets_.vae, z, on_tile);
+    if (!tiny && nets_.precise_vae && !all_finite(picture))
+      picture = decode_with(*nets_.precise_vae, z, on_tile);
     SINOPIA_CHECK(all_finite(picture), Backend,
                   "[generation] the autoencoder gave values that are not finite");
     return picture;

@@ -16,6 +16,7 @@ namespace sinopia {
 struct Networks {
   const UNet& unet;
   const Autoencoder& vae;
+  const Autoencoder* precise_vae;   ///< takes over where the other's numbers do not reach; may be null
   const TinyDecoder* tiny_decoder;  ///< may be null
   TextEncoding& text;
   const MappedWeights& mapped;

@@ -69,7 +69,8 @@ void GuidedDenoiser::prepare_texts(bool negative) {
     const auto count = static_cast<int64_t>(batch.texts.size());
     Tensor labels;
     if (guidance_.classes) labels = Tensor::from(Shape{count}, batch.classes);
-    groups_.push_back({count, unet_.prepare(concat(batch.texts, 0)), labels, {}, 0});
+    groups_.push_back(
+        {count, unet_.prepare(concat(batch.texts, 0)), labels, {}, std::make_shared<RecordedCall>(), 0});
     groups_.back().deep.depth = guidance_.savings.deep_cache.depth;
   }
   places_ = std::move(places);
@@ -88,7 +89,8 @@ std::vector<Tensor> GuidedDenoiser::evaluate(const Tensor& input, double timeste
     evaluations_.cached += cached ? group.count : 0;
     merging_ = merging;  // the same destinations for every text
     const UNetShortcuts shortcuts{interval > 1 ? &group.deep : nullptr,
-                                  guidance_.savings.token_merging > 0 ? &merging_ : nullptr};
+                                  guidance_.savings.token_merging > 0 ? &merging_ : nullptr,
+                                  group.recorded.get()};
     const Tensor t = full(Shape{group.count}, static_cast<float>(timestep));
     const UNetConditions conditions{.class_labels = group.class_labels};
     const Tensor y = unet_.forward(expand_batch(input, group.count), t, group.context, conditions, shortcuts);

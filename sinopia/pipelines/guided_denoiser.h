@@ -1,5 +1,6 @@
 #pragma once
 
+#include <memory>
 #include <optional>
 #include <stop_token>
 #include <vector>
@@ -65,7 +66,8 @@ class GuidedDenoiser {
     UNetContext context;
     Tensor class_labels;  // i32 [count], if the UNet takes them
     DeepFeatures deep;
-    int evaluations = 0;  // since deep features were last computed
+    std::shared_ptr<RecordedCall> recorded;  // the UNet on these texts
+    int evaluations = 0;                     // since deep features were last computed
   };
   /// Whether the texts guide in the present step.
   bool guided() const;

@@ -17,8 +17,9 @@ struct InputPicture {
 /// Resizes and encodes as diffusers' VaeImageProcessor and inpainting pipeline do: Lanczos, the mask
 /// binarised at 0.5 and shrunk to latent cells by their first pixel, the hole 0 in [-1,1]. with_hole: also
 /// the masked picture; a missing mask then covers all, and a missing picture does not matter. In
-/// tiles of `tile` latent cells, unless it is 0.
-InputPicture encode_input(const Autoencoder& vae, const GenerationRequest& request, int width, int height,
-                          bool with_hole, int tile);
+/// tiles of `tile` latent cells, unless it is 0. `precise`, if not null, takes over where the autoencoder's
+/// numbers do not reach.
+InputPicture encode_input(const Autoencoder& vae, const Autoencoder* precise,
+                          const GenerationRequest& request, int width, int height, bool with_hole, int tile);
 
 }  // namespace sinopia

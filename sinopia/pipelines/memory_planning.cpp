@@ -1,7 +1,6 @@
 #include "sinopia/pipelines/memory_planning.h"
 
 #include <algorithm>
-#include <array>
 
 #include "sinopia/backend/planned_memory.h"
 #include "sinopia/models/vae/tiling.h"
@@ -14,8 +13,6 @@ namespace {
 constexpr size_t kProgramBytes = size_t{48} << 20, kKernelBytes = size_t{96} << 20;
 // What layers hold at once of weights that are read anew: the largest one, and what is read ahead.
 constexpr size_t kStreamedBytes = size_t{48} << 20;
-// Latent cells. Smaller ones see too little around them for the picture to stay the same.
-constexpr std::array kTiles{64, 48, 32, 24};
 
 // The first, middle and last of `steps`: guidance and cached features may differ between them.
 size_t sampling_tensors(const Networks& networks, const GuidedDenoiser& denoiser, const Shape& latent,
@@ -50,7 +47,7 @@ MemoryPlan plan_memory(const Networks& networks, const GenerationRequest& reques
                        const GuidedDenoiser& denoiser, const Shape& latent, bool tiles) {
   MemoryPlan plan;
   plan.tile = tiles ? kTiles[0] : 0;
-  if (request.max_memory == 0) return plan;
+  if (request.max_memory == 0 || !networks.unet.device().is_cpu()) return plan;
   const size_t limit = request.max_memory;
   const size_t fixed = kProgramBytes + kKernelBytes + allocator({}).stats().in_use;
   const auto fits = [&](size_t tensors, const std::vector<Tensor>& weights, bool& streams, size_t& bytes) {

@@ -62,6 +62,8 @@ std::string report_json(const GenerationRequest& request, const GenerationResult
   report["scheduler"] = result.scheduler.empty() ? "model" : result.scheduler;
   report["cfg_scale"] = request.cfg_scale;
   report["rng"] = to_string(request.rng);
+  report["device"] = facts.device;
+  report["precision"] = facts.precision;
   report["threads"] = thread_count();
   const Conv2dCounts convolutions = conv2d_counts();
   report["convolutions"] = {{"method", kConv2dMethodNames[static_cast<size_t>(conv2d_method())]},
@@ -87,7 +89,9 @@ std::string report_json(const GenerationRequest& request, const GenerationResult
                       {"stream_sampling", memory.stream_sampling},
                       {"stream_decoding", memory.stream_decoding},
                       {"tile", memory.tile}};
-  report["peak_bytes"] = {{"tensors", result.peak_tensor_bytes}, {"resident", peak_resident_bytes()}};
+  report["peak_bytes"] = {{"tensors", result.peak_tensor_bytes},
+                          {"device", result.peak_device_bytes},
+                          {"resident", peak_resident_bytes()}};
   return report.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 

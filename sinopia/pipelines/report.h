@@ -10,8 +10,9 @@ namespace sinopia {
 
 /// What a run of the program adds to a generation's own figures.
 struct RunFacts {
-  std::string model;        ///< path
-  std::string description;  ///< "Stable Diffusion 1"
+  std::string model;                              ///< path
+  std::string description;                        ///< "Stable Diffusion 1"
+  std::string device = "cpu", precision = "f32";  ///< where the networks ran and in which type
   double load_seconds = 0;
   std::vector<std::string> files;  ///< written, one a picture
 };

@@ -91,8 +91,9 @@ struct GenerationRequest {
   Savings savings;
 
   VaeTiling vae_tiling = VaeTiling::Auto;
-  /// Bytes that the process may hold at once, 0 for no limit. Before the first step it is decided what is
-  /// needed to stay below: weights read anew in each step, decoding in tiles, smaller tiles.
+  /// Bytes that the process may hold at once, on a GPU those of its own memory; 0 for no limit. Before the
+  /// first step it is decided what is needed to stay below: weights read anew in each step, decoding in
+  /// tiles, smaller tiles.
   size_t max_memory = 0;
   int preview_interval = 0;  ///< a preview every so many steps; 0 none
 
@@ -144,6 +145,7 @@ struct GenerationResult {
   StageTimings timings;
   MemoryPlan memory;
   size_t peak_tensor_bytes = 0;  ///< most bytes that tensors held at once, mapped weights left out
+  size_t peak_device_bytes = 0;  ///< the same in a GPU's memory, weights included; 0 on the CPU
 };
 
 }  // namespace sinopia

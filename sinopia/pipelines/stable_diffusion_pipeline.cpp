@@ -60,16 +60,18 @@ StableDiffusionPipeline::StableDiffusionPipeline(const fs::path& model, const Lo
 }
 StableDiffusionPipeline::~StableDiffusionPipeline() {
   if (!model_) return;
+  const Device device = model_->networks.placement().device;
   model_.reset();
   allocator({}).release_cached();  // the memory goes back with the model
+  if (!device.is_cpu()) allocator(device).release_cached();
 }
 StableDiffusionPipeline::StableDiffusionPipeline(StableDiffusionPipeline&&) noexcept = default;
 
 GenerationResult StableDiffusionPipeline::generate(const GenerationRequest& request) {
   const StableDiffusion& networks = model_->networks;
   return run_generation(
-      {networks.unet(), networks.vae(), networks.tiny_decoder(), model_->text, networks.mapped_weights(),
-       model_->schedule, model_->scheduler, model_->name, networks.class_names()},
+      {networks.unet(), networks.vae(), networks.precise_vae(), networks.tiny_decoder(), model_->text,
+       networks.mapped_weights(), model_->schedule, model_->scheduler, model_->name, networks.class_names()},
       request);
 }
 

@@ -66,7 +66,7 @@ struct Block {
   fcontext_t scheduler = nullptr;
   size_t current = 0, live = 0;
   size_t at_barrier = 0;
-  uint64_t barriers = 0;
+  uint64_t barriers = 0, number = 0;
   int counting = 0, counted = 0;
   uint64_t progress = 0;
   const std::function<void()>* body = nullptr;
@@ -114,6 +114,7 @@ void run_block(const dim3& shape, const std::function<void()>& body) {
   for (Warp& warp : block.warps) warp.arrived = 0, warp.finished = 0;
   block.live = threads;
   block.at_barrier = 0;
+  ++block.number;
   block.barriers = 0;
   block.counting = 0;
   block.body = &body;
@@ -242,6 +243,7 @@ void warp_barrier(unsigned mask) {
   meet(mask, [] {});
 }
 void* dynamic_shared() { return shared_memory.data(); }
+uint64_t blocks_run() { return block.number; }
 
 void set_memory(size_t bytes) { memory().limit = bytes; }
 size_t memory_in_use() { return memory().in_use; }

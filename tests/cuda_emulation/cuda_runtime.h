@@ -70,6 +70,8 @@ void warp_barrier(unsigned mask);
 int block_count(int predicate);
 /// The dynamic shared memory of the block.
 void* dynamic_shared();
+/// How many blocks have begun.
+uint64_t blocks_run();
 
 /// For tests: bytes that cudaMalloc may hand out in all from now on; 0 means no limit.
 void set_memory(size_t bytes);

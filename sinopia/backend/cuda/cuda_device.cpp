@@ -10,6 +10,8 @@
 
 namespace sinopia {
 
+bool built_with_cuda() { return true; }
+
 std::string cuda_obstacle() {
   int count = 0;
   const cudaError_t status = cudaGetDeviceCount(&count);

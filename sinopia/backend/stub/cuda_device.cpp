@@ -2,6 +2,7 @@
 
 #include "sinopia/backend/graph_recording.h"
 #include "sinopia/backend/kernels.h"
+#include "sinopia/backend/parameter_store.h"
 #include "sinopia/base/error.h"
 
 namespace sinopia {
@@ -14,12 +15,15 @@ constexpr const char* kObstacle = "this build has no CUDA (cmake -DSINOPIA_CUDA=
 }  // namespace
 
 Kernels& cuda_kernels(int) { refuse(); }
+bool built_with_cuda() { return false; }
 std::string cuda_obstacle() { return kObstacle; }
 int cuda_device_count() { return 0; }
 void open_cuda_device(int) { refuse(); }
 std::string cuda_device_name(int) { refuse(); }
 size_t free_cuda_memory(int) { refuse(); }
 void synchronise_cuda(int) { refuse(); }
+Tensor store_parameter(const Tensor&, Device, DType) { refuse(); }
+void give_up_parameters(Device) {}
 std::unique_ptr<GraphRecording> record_graph(Device, const std::function<void()>&) { return nullptr; }
 
 }  // namespace sinopia

@@ -34,6 +34,7 @@ Tensor ClipTextModel::Layer::operator()(const Tensor& x) const {
 
 ClipTextModel::ClipTextModel(const Scope& scope, const ClipTextConfig& config)
     : config_(config),
+      place_(scope),
       tokens_(scope / "text_model" / "embeddings" / "token_embedding", config.vocab_size, config.hidden_size,
               kEmbeddingDeviation),
       positions_(scope / "text_model" / "embeddings" / "position_embedding", config.max_positions,
@@ -71,6 +72,8 @@ ClipTextOutput ClipTextModel::forward(const Tensor& ids, const ClipTextOptions& 
   if (!output.hidden) output.hidden = x;
   if (options.pooled) output.pooled = pool(final_norm_(x), ids);
   if (options.final_norm.value_or(config_.final_norm)) output.hidden = final_norm_(output.hidden);
+  output.hidden = place_.leave(output.hidden, ids.device());
+  if (output.pooled) output.pooled = place_.leave(output.pooled, ids.device());
   return output;
 }
 
@@ -86,19 +89,20 @@ Tensor ClipTextModel::embed(const Tensor& ids, const Tensor& extra) const {
                   "[clip] expected token ids below {}, got {}", config_.vocab_size + extra_rows, i);
   }
 
-  const Tensor positions = narrow(to_dtype(positions_.weight(), DType::F32), 0, 0, T);
-  if (std::none_of(id.begin(), id.end(), is_extra)) return tokens_(ids) + positions;
+  const Tensor positions = narrow(to_dtype(positions_.weight(), place_.dtype()), 0, 0, T);
+  const auto rows_of = [&](const Tensor& places) { return to_dtype(tokens_(places), place_.dtype()); };
+  if (std::none_of(id.begin(), id.end(), is_extra)) return rows_of(ids) + positions;
 
   std::vector<int32_t> known(id.begin(), id.end());
   std::replace_if(known.begin(), known.end(), is_extra, 0);
-  const Tensor rows = tokens_(Tensor::from(Shape{N * T}, known));
-  const Tensor extra_f32 = to_dtype(extra, DType::F32);
+  const Tensor rows = rows_of(Tensor::from(Shape{N * T}, known));
+  const Tensor extra_rows_there = to_dtype(place_.bring(extra), place_.dtype());
   std::vector<Tensor> pieces;
   for (int64_t begin = 0; begin < N * T;) {
     int64_t end = begin + 1;
     if (is_extra(id[begin])) {
       const int64_t row = id[begin] - config_.vocab_size;
-      pieces.push_back(extra_f32.slice(row, row + 1));
+      pieces.push_back(extra_rows_there.slice(row, row + 1));
     } else {
       while (end < N * T && !is_extra(id[end])) ++end;
       pieces.push_back(rows.slice(begin, end));

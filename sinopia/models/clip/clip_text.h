@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "sinopia/nn/layers.h"
+#include "sinopia/nn/placement.h"
 
 namespace sinopia {
 
@@ -47,6 +48,7 @@ struct ClipTextOptions {
   Tensor extra_embeddings = {};  ///< [E,D] rows for the ids vocab_size .. vocab_size+E-1, or absent
 };
 
+/// f32 on the CPU.
 struct ClipTextOutput {
   Tensor hidden;  ///< [N,T,D]
   Tensor pooled;  ///< [N,projection_dim], [N,D] without projection; absent if not asked for
@@ -58,8 +60,8 @@ class ClipTextModel {
  public:
   ClipTextModel(const Scope& scope, const ClipTextConfig& config);
 
-  /// ids i32 [N,T], T at most max_positions. Throws InvalidArgument for a longer text, an id beyond the
-  /// tables, or more skipped layers than there are.
+  /// ids i32 [N,T] on the CPU, T at most max_positions. Throws InvalidArgument for a longer text, an id
+  /// beyond the tables, or more skipped layers than there are.
   ClipTextOutput forward(const Tensor& ids, const ClipTextOptions& options = {}) const;
 
   const ClipTextConfig& config() const { return config_; }
@@ -83,6 +85,7 @@ class ClipTextModel {
   Tensor pool(const Tensor& last, const Tensor& ids) const;
 
   ClipTextConfig config_;
+  Place place_;
   Embedding tokens_, positions_;
   std::vector<Layer> layers_;
   LayerNorm final_norm_;

@@ -64,7 +64,7 @@ TinyDecoderConfig tiny_decoder_config_from_tensors(const TensorMap& tensors) {
   }
 }
 
-TinyDecoder load_tiny_decoder(const std::filesystem::path& path) {
+TinyDecoder load_tiny_decoder(const std::filesystem::path& path, const Placement& placement) {
   TensorMap tensors;
   TinyDecoderConfig config;
   if (std::filesystem::is_directory(path)) {
@@ -76,7 +76,8 @@ TinyDecoder load_tiny_decoder(const std::filesystem::path& path) {
     config = tiny_decoder_config_from_tensors(tensors);
   }
   CheckpointParameters parameters(std::move(tensors), "taesd");
-  TinyDecoder decoder(Scope(parameters), config);
+  PlacedParameters placed(parameters, placement);
+  TinyDecoder decoder(Scope(placed), config);
   parameters.finish();
   return decoder;
 }

@@ -4,6 +4,7 @@
 
 #include "sinopia/io/tensor_map.h"
 #include "sinopia/models/taesd/tiny_decoder.h"
+#include "sinopia/nn/placement.h"
 
 namespace sinopia {
 
@@ -18,6 +19,6 @@ TinyDecoderConfig tiny_decoder_config_from_tensors(const TensorMap& tensors);
 
 /// A tiny decoder out of madebyollin's taesd_decoder.safetensors, a file of diffusers' AutoencoderTiny, or
 /// the latter's folder with config.json. Strict. Throws as the readers do.
-TinyDecoder load_tiny_decoder(const std::filesystem::path& path);
+TinyDecoder load_tiny_decoder(const std::filesystem::path& path, const Placement& placement = {});
 
 }  // namespace sinopia

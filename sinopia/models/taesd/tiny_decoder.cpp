@@ -34,6 +34,7 @@ Tensor TinyDecoder::Block::operator()(const Tensor& x) const {
 
 TinyDecoder::TinyDecoder(const Scope& scope, const TinyDecoderConfig& config)
     : config_(checked(config)),
+      place_(scope),
       conv_in_(scope / "decoder" / "layers" / 0, config.latent_channels, config.channels, 3) {
   const Scope layers = scope / "decoder" / "layers";
   int64_t place = 2;  // activations and doublings count, too
@@ -52,7 +53,7 @@ TinyDecoder::TinyDecoder(const Scope& scope, const TinyDecoderConfig& config)
 Tensor TinyDecoder::decode(const Tensor& z) const {
   SINOPIA_CHECK(z.rank() == 4 && z.dim(3) == config_.latent_channels, InvalidArgument,
                 "[taesd] expected latents [N,h,w,{}], got {}", config_.latent_channels, describe(z));
-  Tensor x = z;
+  Tensor x = place_.enter(z);
   if (config_.scaling_factor != 1) x = x / config_.scaling_factor;
   if (config_.shift_factor != 0) x = x + config_.shift_factor;
   x = conv_in_(tanh(x / 3.0) * 3.0, {}, Activation::Relu);
@@ -60,7 +61,7 @@ Tensor TinyDecoder::decode(const Tensor& z) const {
     for (const Block& block : levels_[i].blocks) x = block(x);
     x = levels_[i].conv(i + 1 < levels_.size() ? upsample_nearest(x, 2) : x);
   }
-  return x * 2.0 - 1.0;
+  return place_.leave(x * 2.0 - 1.0, z.device(), z.dtype());
 }
 
 }  // namespace sinopia

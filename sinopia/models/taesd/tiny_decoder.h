@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "sinopia/nn/layers.h"
+#include "sinopia/nn/placement.h"
 
 namespace sinopia {
 
@@ -39,6 +40,7 @@ class TinyDecoder {
   Tensor decode(const Tensor& z) const;
 
   const TinyDecoderConfig& config() const { return config_; }
+  Device device() const { return place_.device(); }
 
  private:
   struct Block {
@@ -52,6 +54,7 @@ class TinyDecoder {
   };
 
   TinyDecoderConfig config_;
+  Place place_;
   Conv2d conv_in_;
   std::vector<Level> levels_;
 };

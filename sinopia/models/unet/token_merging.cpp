@@ -9,6 +9,7 @@
 #include "sinopia/ops/linear.h"
 #include "sinopia/ops/norm.h"
 #include "sinopia/ops/reduce.h"
+#include "sinopia/ops/shape.h"
 
 namespace sinopia {
 namespace {
@@ -41,7 +42,7 @@ Tensor rows(const Tensor& x, const std::vector<int32_t>& places) {
   return embedding(x, Tensor::from(Shape{static_cast<int64_t>(places.size())}, places));
 }
 
-// For each source the destination that it is most like, and how much, as if in one product.
+// For each source the destination that it is most like, and how much, as if in one product; on the CPU.
 RowMax most_alike(const Tensor& sources, const Tensor& destinations) {
   const int64_t S = sources.dim(0), D = destinations.dim(0), C = sources.dim(1);
   const int64_t piece = std::max<int64_t>(1, kMaxSimilarities / D);
@@ -50,7 +51,8 @@ RowMax most_alike(const Tensor& sources, const Tensor& destinations) {
     const int64_t end = std::min(S, begin + piece);
     const Tensor alike = matmul(sources.slice(begin, end).reshape({1, end - begin, C}),
                                 destinations.reshape({1, D, C}), Transpose::Right);
-    const RowMax best = row_max(alike);
+    const RowMax found = row_max(alike);
+    const RowMax best{to_device(to_dtype(found.value, DType::F32), {}), to_device(found.place, {})};
     std::copy_n(best.value.data<float>(), end - begin, all.value.data<float>() + begin);
     std::copy_n(best.place.data<int32_t>(), end - begin, all.place.data<int32_t>() + begin);
   }

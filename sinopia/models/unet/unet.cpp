@@ -29,6 +29,7 @@ Tensor UNet::Mlp::operator()(const Tensor& x) const { return linear_2(linear_1(x
 
 UNet::UNet(const Scope& scope, const UNetConfig& config)
     : config_(checked(config)),
+      place_(scope),
       conv_in_(scope / "conv_in", config.in_channels, config.channels[0], 3),
       time_embedding_(scope / "time_embedding", config.channels[0], config.time_dim()),
       norm_out_(scope / "conv_norm_out", config.channels[0], static_cast<int>(config.norm_num_groups),
@@ -143,25 +144,28 @@ UNetContext UNet::prepare(const Tensor& text) const {
   SINOPIA_CHECK(text.defined() && text.rank() == 3 && text.dim(2) == config_.cross_attention_dim,
                 InvalidArgument, "[unet] expected a text [N,S,{}], got {}", config_.cross_attention_dim,
                 describe(text));
+  const Tensor there = place_.enter(text);
   context.layers.resize(static_cast<size_t>(context_slots_));
   for (const std::vector<Level>* path : {&down_, &up_}) {
     for (const Level& level : *path) {
       for (const Layer& layer : level.layers) {
-        if (layer.cross) layer.cross->prepare(text, context);
+        if (layer.cross) layer.cross->prepare(there, context);
       }
     }
   }
   for (const Layer& layer : middle_) {
-    if (layer.cross) layer.cross->prepare(text, context);
+    if (layer.cross) layer.cross->prepare(there, context);
   }
   return context;
 }
 
 Tensor UNet::embed(const Tensor& t, const UNetConditions& c) const {
-  const auto sinusoids = [this](const Tensor& x, int64_t dim) {
-    return timestep_embedding(
+  const DType dtype = place_.dtype();
+  const auto sinusoids = [this, dtype](const Tensor& x, int64_t dim) {
+    const Tensor waves = timestep_embedding(
         x,
         {.dim = dim, .cos_first = config_.flip_sin_to_cos, .shift = config_.freq_shift, .max_period = 10000});
+    return to_dtype(waves, dtype);
   };
   const int64_t N = t.dim(0);
   Tensor sample = sinusoids(t, config_.channels[0]);
@@ -221,6 +225,32 @@ Tensor UNet::forward(const Tensor& x, const Tensor& t, const UNetContext& contex
   const bool reuse = deep && deep->h;
   SINOPIA_CHECK(!reuse || deep->h.dim(0) == x.dim(0), InvalidArgument,
                 "[unet] expected deep features of {} pictures, got {}", x.dim(0), describe(deep->h));
+
+  // Sinusoids want their numbers in f32; a table's rows are looked up from the CPU.
+  const UNetConditions& c = conditions;
+  const bool numbers = config_.class_embedding == UNetClassEmbedding::Timestep;
+  const Tensor labels = class_table_ ? c.class_labels
+                        : numbers    ? place_.bring(c.class_labels)
+                                     : place_.enter(c.class_labels);
+  const std::vector<Tensor> inputs{place_.enter(x),
+                                   place_.bring(t),
+                                   labels,
+                                   place_.enter(c.text_embeds),
+                                   place_.bring(c.time_ids),
+                                   place_.enter(c.vector),
+                                   place_.enter(c.time_condition)};
+  const RecordedCall::Work work = [&](std::span<const Tensor> in) {
+    return std::vector{compute(in[0], in[1], context, {in[2], in[3], in[4], in[5], in[6]}, shortcuts)};
+  };
+  const bool recorded = shortcuts.recorded && !deep && !shortcuts.merging && !class_table_;
+  const std::vector<Tensor> y = recorded ? (*shortcuts.recorded)(inputs, work) : work(inputs);
+  return place_.leave(y.front(), x.device(), x.dtype());
+}
+
+Tensor UNet::compute(const Tensor& x, const Tensor& t, const UNetContext& context,
+                     const UNetConditions& conditions, const UNetShortcuts& shortcuts) const {
+  DeepFeatures* const deep = shortcuts.deep;
+  const bool reuse = deep && deep->h;
   const size_t wanted = static_cast<size_t>(reuse ? deep->depth + 1 : config_.skips());
   const int64_t merging_level = config_.finest_self_attention();
   const auto merging = [&](size_t level) {

@@ -3,10 +3,12 @@
 #include <optional>
 #include <vector>
 
+#include "sinopia/backend/recorded_call.h"
 #include "sinopia/models/blocks/res_block.h"
 #include "sinopia/models/blocks/self_attention.h"
 #include "sinopia/models/unet/config.h"
 #include "sinopia/models/unet/transformer.h"
+#include "sinopia/nn/placement.h"
 
 namespace sinopia {
 
@@ -32,6 +34,9 @@ struct DeepFeatures {
 struct UNetShortcuts {
   DeepFeatures* deep = nullptr;
   TokenMerging* merging = nullptr;  ///< at the level finest_self_attention()
+  /// Where the whole call may be recorded, if there is nothing else of this: it must always be given the same
+  /// context, and conditions that are absent or not.
+  RecordedCall* recorded = nullptr;
   /// For training: what a layer keeps for its gradient is found again on the way back (checkpointed()).
   bool checkpoint_activations = false;
 };
@@ -48,7 +53,8 @@ class UNet {
   UNetContext prepare(const Tensor& text) const;
 
   /// x [N,H,W,in_channels], t f32 [N] in timesteps 0..999, context as prepared, for N texts ->
-  /// [N,H,W,out_channels]. H and W need not be divisible by anything. Thread safe.
+  /// [N,H,W,out_channels]. H and W need not be divisible by anything. The result lies
+  /// where x does, in its type. Thread safe.
   Tensor forward(const Tensor& x, const Tensor& t, const UNetContext& context,
                  const UNetConditions& conditions = {}, const UNetShortcuts& shortcuts = {}) const;
   /// The same without a prepared context.
@@ -58,6 +64,7 @@ class UNet {
   }
 
   const UNetConfig& config() const { return config_; }
+  Device device() const { return place_.device(); }
 
  private:
   struct Layer {
@@ -81,12 +88,16 @@ class UNet {
   Level build_down(const Scope& scope, int64_t level, ContextSlots& slots) const;
   Level build_up(const Scope& scope, int64_t level, ContextSlots& slots) const;
   void build_middle(const Scope& scope, ContextSlots& slots);
+  /// forward() on tensors that are where the network is, but for the rows of a class table.
+  Tensor compute(const Tensor& x, const Tensor& t, const UNetContext& context,
+                 const UNetConditions& conditions, const UNetShortcuts& shortcuts) const;
   /// The activated embedding of time and everything added to it, [N,time_dim].
   Tensor embed(const Tensor& t, const UNetConditions& conditions) const;
   Tensor apply(const Layer& layer, const Tensor& x, const Tensor& time, const UNetContext& context,
                TokenMerging* merging = nullptr) const;
 
   UNetConfig config_;
+  Place place_;
   Conv2d conv_in_;
   Mlp time_embedding_;
   std::optional<Linear> time_cond_proj_;

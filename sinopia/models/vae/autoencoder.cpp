@@ -157,7 +157,10 @@ Tensor Autoencoder::Decoder::features(Tensor z, bool checkpoints) const {
 }
 
 Autoencoder::Autoencoder(const Scope& scope, const AutoencoderConfig& config)
-    : config_(checked(config)), encoder_(scope / "encoder", config), decoder_(scope / "decoder", config) {
+    : config_(checked(config)),
+      place_(scope),
+      encoder_(scope / "encoder", config),
+      decoder_(scope / "decoder", config) {
   const Channels channels = channels_of(config);
   if (config.use_quant_conv) quant_conv_.emplace(scope / "quant_conv", channels.encoded, channels.moments);
   if (config.use_post_quant_conv)
@@ -171,8 +174,8 @@ Tensor Autoencoder::encode_moments(const Tensor& x, const EncodeOptions& options
                 "[vae] expected a picture [N,H,W,{}], got {}", config_.in_channels, describe(x));
   SINOPIA_CHECK(x.dim(1) >= config_.factor() && x.dim(2) >= config_.factor(), InvalidArgument,
                 "[vae] expected a picture of at least {0}x{0}, got {1}", config_.factor(), describe(x));
-  const Tensor h = encoder_(x, options.checkpoint_activations);
-  return quant_conv_ ? (*quant_conv_)(h) : h;
+  const Tensor h = encoder_(place_.enter(x), options.checkpoint_activations);
+  return place_.leave(quant_conv_ ? (*quant_conv_)(h) : h, x.device(), x.dtype());
 }
 
 DiagonalGaussian Autoencoder::encode(const Tensor& x, const EncodeOptions& options) const {
@@ -186,12 +189,13 @@ DiagonalGaussian Autoencoder::latents_of(const Tensor& moments) const {
 }
 
 Tensor Autoencoder::decode(const Tensor& z, const DecodeOptions& options) const {
-  return to_picture(decode_features(z, options));
+  return place_.leave(to_picture(decode_features(z, options)), z.device(), z.dtype());
 }
 
 Tensor Autoencoder::decode_codes(const Tensor& codes) const {
   SINOPIA_CHECK(codebook_, InvalidArgument, "[vae] expected an autoencoder with a codebook to decode codes");
-  return decode(codebook_->entries(codes), {.quantise = false});
+  const Tensor picture = decode(codebook_->entries(codes), {.quantise = false});
+  return place_.leave(picture, codes.device());
 }
 
 Tensor Autoencoder::to_picture(const Tensor& features) const { return decoder_.conv_out(features); }
@@ -199,7 +203,8 @@ Tensor Autoencoder::to_picture(const Tensor& features) const { return decoder_.c
 Tensor Autoencoder::decode_features(const Tensor& z, const DecodeOptions& options) const {
   SINOPIA_CHECK(z.rank() == 4 && z.dim(3) == config_.latent_channels, InvalidArgument,
                 "[vae] expected latents [N,h,w,{}], got {}", config_.latent_channels, describe(z));
-  const Tensor latents = codebook_ && options.quantise ? codebook_->quantise(z) : z;
+  const Tensor there = place_.enter(z);
+  const Tensor latents = codebook_ && options.quantise ? codebook_->quantise(there) : there;
   return decoder_.features(post_quant_conv_ ? (*post_quant_conv_)(latents) : latents,
                            options.checkpoint_activations);
 }

@@ -8,6 +8,7 @@
 #include "sinopia/models/blocks/res_block.h"
 #include "sinopia/models/blocks/self_attention.h"
 #include "sinopia/models/vae/codebook.h"
+#include "sinopia/nn/placement.h"
 
 namespace sinopia {
 
@@ -80,7 +81,8 @@ struct DecodeOptions {
 };
 
 /// Encoder and decoder of Rombach et al. 2022, 3.1, around either bottleneck. Parameters have diffusers'
-/// names. Reference: diffusers models/autoencoders/autoencoder_kl.py, vq_model.py and vae.py.
+/// names. Results of encode() and decode() lie where their inputs do. Reference: diffusers
+/// models/autoencoders/autoencoder_kl.py, vq_model.py and vae.py.
 class Autoencoder {
  public:
   Autoencoder(const Scope& scope, const AutoencoderConfig& config);
@@ -97,7 +99,7 @@ class Autoencoder {
   /// codes i32 [N,h,w] of the codebook -> as decode. Throws InvalidArgument without one.
   Tensor decode_codes(const Tensor& codes) const;
   /// decode() in two parts, of which the second is the last convolution, 3x3 of stride 1: training looks at
-  /// what lies between them.
+  /// what lies between them, in the network's place and type.
   Tensor decode_features(const Tensor& z, const DecodeOptions& options = {}) const;
   Tensor to_picture(const Tensor& features) const;
   /// Null where latents have a distribution.
@@ -108,6 +110,7 @@ class Autoencoder {
   Tensor from_diffusion(const Tensor& z) const;
 
   const AutoencoderConfig& config() const { return config_; }
+  Device device() const { return place_.device(); }
 
  private:
   struct Level {
@@ -147,6 +150,7 @@ class Autoencoder {
   };
 
   AutoencoderConfig config_;
+  Place place_;
   Encoder encoder_;
   Decoder decoder_;
   std::optional<Linear> quant_conv_, post_quant_conv_;

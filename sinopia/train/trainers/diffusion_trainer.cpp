@@ -242,7 +242,7 @@ class DiffusionTrainer final : public Trainer {
       request.width = static_cast<int>(recipe_.data.width);
       request.height = static_cast<int>(recipe_.data.height);
       request.seed = seed_ + i;
-      GenerationResult result = run_generation({*networks.unet, latents_.autoencoder(), nullptr, text, mapped,
+      GenerationResult result = run_generation({*networks.unet, latents_.autoencoder(), nullptr, nullptr, text, mapped,
                                                 objective_->schedule(), scheduler_, name, parts_.class_names},
                                                request);
       shown.push_back(std::move(result.images.front()));

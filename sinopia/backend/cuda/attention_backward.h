@@ -1,0 +1,55 @@
+#pragma once
+
+#include <cstdint>
+
+#include <cuda_runtime.h>
+
+#include "sinopia/tensor/dtype.h"
+
+namespace sinopia::cuda {
+
+/// What the kernels of attention_backward work on; all tensors have one dtype.
+struct AttentionGradient {
+  const void *q, *k, *v, *y, *dy;  // [B,T,H*D] or [B,S,H*D]
+  const void* bias;                // may be absent
+  void *dq, *dk, *dv;
+  int64_t bias_batch_step, bias_head_step;  // 0 where it is shared
+  int64_t batch;
+  int heads, T, S, D;
+  float scale;
+  bool causal;
+  bool vectors;  // every run of 16 bytes within a row of a head starts at a multiple of 16 bytes
+
+  // What the pass over the queries leaves for the one over the keys, f32 [B*H,T]: a row's weights are
+  // exp(score - highest) * factor, and delta is their mean of dp, the dot product of dy and y. The tensor
+  // cores' kernels need highest alone, which is then log2 of the sum of 2^score, and the largest |dy| of each
+  // tile of 64 queries.
+  float *highest, *factor, *delta, *largest;
+};
+
+/// A head's rows of a tensor.
+template <class T>
+struct HeadRows {
+  T* data;
+  int64_t stride;
+  int rows;
+};
+
+template <class T>
+__device__ inline HeadRows<T> head_rows(T* x, int rows, const AttentionGradient& p, int64_t head) {
+  const int64_t stride = static_cast<int64_t>(p.heads) * p.D;
+  return {x + head / p.heads * rows * stride + head % p.heads * p.D, stride, rows};
+}
+
+/// Where a head's bias [T,S] starts; null if there is none.
+template <class T>
+__device__ inline const T* head_bias(const AttentionGradient& p, int64_t head) {
+  if (!p.bias) return nullptr;
+  return static_cast<const T*>(p.bias) + head / p.heads * p.bias_batch_step +
+         head % p.heads * p.bias_head_step;
+}
+
+/// For any dtype and head size, on the f32 units.
+void attention_backward_simt(DType dtype, const AttentionGradient& p);
+
+}  // namespace sinopia::cuda
