@@ -14,6 +14,11 @@ if(NOT SINOPIA_CUDA)
   return()
 endif()
 
+# Where scripts/setup --cuda puts one, after those that are installed.
+find_program(nvcc nvcc PATHS /usr/local/cuda/bin ${PROJECT_SOURCE_DIR}/build/cuda/nvidia/cu13/bin REQUIRED)
+if(NOT CMAKE_CUDA_COMPILER)
+  set(CMAKE_CUDA_COMPILER ${nvcc})
+endif()
 enable_language(CUDA)
 find_package(CUDAToolkit REQUIRED)
 find_path(CUDNN_INCLUDE cudnn.h HINTS ${CUDAToolkit_INCLUDE_DIRS} REQUIRED)

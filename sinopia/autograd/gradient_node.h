@@ -34,7 +34,7 @@ class GradientNode {
   GradientNode(const GradientNode&) = delete;
   GradientNode& operator=(const GradientNode&) = delete;
 
-  /// Adds `gradient`, of the elements that start at `begin`, to what has come so far.
+  /// Adds `gradient`, of the elements that start at `begin`, to what has come so far, in the value's type.
   void accumulate(int64_t begin, const Tensor& gradient);
   Edge edge_to(const Tensor& view);
 
@@ -50,6 +50,7 @@ class GradientNode {
   std::string name_;
   uint64_t number_;
   Shape shape_;
+  DType dtype_;
   size_t byte_offset_;
   bool leaf_ = true;
   std::vector<Edge> inputs_;

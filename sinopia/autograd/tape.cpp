@@ -21,6 +21,12 @@ Tensor sum(const Tensor& a, const Tensor& b) {
   return y;
 }
 
+Tensor converted(const Tensor& x, DType dtype) {
+  Tensor y = Tensor::empty(x.shape(), dtype, x.device());
+  kernels(x.device()).convert(x, y);
+  return y;
+}
+
 void copy(const Tensor& from, Tensor to) { kernels(from.device()).convert(from, to); }
 
 GradientNode& leaf_of(const Tensor& x) {
@@ -40,6 +46,7 @@ GradientNode::GradientNode(std::string name, const Tensor& value)
     : name_(std::move(name)),
       number_(next_number++),
       shape_(value.shape()),
+      dtype_(value.dtype()),
       byte_offset_(value.byte_offset()) {}
 
 GradientNode::~GradientNode() {
@@ -63,11 +70,13 @@ GradientNode::~GradientNode() {
 
 GradientNode::Edge GradientNode::edge_to(const Tensor& view) {
   const auto begin = (static_cast<int64_t>(view.byte_offset()) - static_cast<int64_t>(byte_offset_)) /
-                     static_cast<int64_t>(sizeof(float));
+                     static_cast<int64_t>(size_of(dtype_));
   return {view.gradient_node(), begin, view.numel()};
 }
 
-void GradientNode::accumulate(int64_t begin, const Tensor& gradient) {
+void GradientNode::accumulate(int64_t begin, const Tensor& given) {
+  // Of a parameter in f32 that computes in halves, the gradient comes in halves.
+  const Tensor gradient = given.dtype() == dtype_ ? given : converted(given, dtype_);
   const bool whole = gradient.numel() == shape_.numel();
   if (whole && !gradient_) {
     gradient_ = gradient.reshape(shape_);
@@ -79,7 +88,7 @@ void GradientNode::accumulate(int64_t begin, const Tensor& gradient) {
     return;
   }
   if (!gradient_) {
-    gradient_ = Tensor::empty(shape_, DType::F32, gradient.device());
+    gradient_ = Tensor::empty(shape_, dtype_, gradient.device());
     kernels(gradient.device()).fill(gradient_, 0);
   } else if (!owns_gradient_) {
     const Tensor shared = gradient_;
@@ -177,8 +186,9 @@ Tensor record(std::string_view name, Tensor y, std::span<const Tensor* const> in
 }  // namespace detail
 
 Tensor make_leaf(const Tensor& x) {
-  SINOPIA_CHECK(x && x.dtype() == DType::F32, InvalidArgument, "[gradient] expected f32 for a leaf, got {}",
-                describe(x));
+  const bool half = x && !x.device().is_cpu() && (x.dtype() == DType::F16 || x.dtype() == DType::BF16);
+  SINOPIA_CHECK(x && (half || x.dtype() == DType::F32), InvalidArgument,
+                "[gradient] expected f32 for a leaf, got {}", describe(x));
   Tensor leaf = x;
   leaf.set_gradient_node(std::make_shared<GradientNode>("leaf", x));
   return leaf;

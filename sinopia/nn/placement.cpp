@@ -7,7 +7,7 @@ namespace sinopia {
 
 Tensor PlacedParameters::take(const std::string& name, const Shape& shape, const Initialiser& initialiser) {
   const Tensor given = from_.take(name, shape, initialiser);
-  return placement_.device.is_cpu() ? given : store_parameter(given, placement_.device, stored_);
+  return given.device() == placement_.device ? given : store_parameter(given, placement_.device, stored_);
 }
 
 Tensor Place::enter(const Tensor& x) const {

@@ -8,8 +8,8 @@
 namespace sinopia {
 
 /// Another source's parameters, as a network on this device needs them: on the CPU as they are; on a GPU in
-/// the placement's dtype, quantised ones as they are. There they are uploaded when they are first used, and
-/// may leave again when memory is short.
+/// the placement's dtype, quantised ones and those that are there already as they are. There they are
+/// uploaded when they are first used, and may leave again when memory is short.
 class PlacedParameters final : public ParameterSource {
  public:
   /// `from` must stay until the network is built. `stored`: what the parameters themselves are on a GPU, for

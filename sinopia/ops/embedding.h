@@ -4,8 +4,9 @@
 
 namespace sinopia {
 
-/// table [V,D], ids i32 [..] on the CPU -> [..,D] on the table's device, in f32, or on a GPU in the table's
-/// type if that is f16 or bf16. Throws InvalidArgument for an id outside [0,V).
+/// table [V,D], ids i32 [..] -> [..,D] on the table's device, in f32, or on a GPU in the table's type if that
+/// is f16 or bf16. Ids are checked on the CPU, where they had better be. Throws InvalidArgument for an id
+/// outside [0,V).
 Tensor embedding(const Tensor& table, const Tensor& ids);
 
 struct TimestepEmbeddingOptions {

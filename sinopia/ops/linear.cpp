@@ -22,7 +22,7 @@ Gradients linear_gradients(const Tensor& x, const Tensor& weight, const Tensor& 
   const int64_t out = weight.dim(0), in = weight.dim(1), rows = dy.numel() / std::max<int64_t>(1, out);
   const Tensor flat = dy.reshape({rows, out});
   Gradients gradients(4);
-  if (wanted[0]) gradients[0] = product(flat, to_dtype(weight, DType::F32)).reshape(x.shape());
+  if (wanted[0]) gradients[0] = product(flat, to_dtype(weight, dy.dtype())).reshape(x.shape());
   if (wanted[1]) gradients[1] = product(flat, x.reshape({rows, in}), Transpose::Left);
   if (wanted[2]) gradients[2] = sum_to(flat, {out});
   if (wanted[3]) gradients[3] = dy;

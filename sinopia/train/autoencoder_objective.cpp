@@ -9,6 +9,7 @@
 #include "sinopia/ops/elementwise.h"
 #include "sinopia/ops/nearest.h"
 #include "sinopia/ops/reduce.h"
+#include "sinopia/ops/shape.h"
 #include "sinopia/train/codebook_use.h"
 
 namespace sinopia {
@@ -16,9 +17,10 @@ namespace {
 
 /// |gradient| of the last convolution's weight for a gradient dy of the picture.
 double last_layer_norm(const Tensor& features, const Tensor& dy) {
-  Tensor gradient = Tensor::empty({dy.dim(3), features.dim(3), 3, 3});
+  Tensor gradient = Tensor::empty({dy.dim(3), features.dim(3), 3, 3}, DType::F32, dy.device());
   kernels(dy.device())
-      .conv2d_backward_weight(features, dy, {.stride = 1, .padding = Padding::same(1)}, gradient);
+      .conv2d_backward_weight(to_dtype(features, DType::F32), dy, {.stride = 1, .padding = Padding::same(1)},
+                              gradient);
   return std::sqrt(kernels(dy.device()).sum_of_squares(gradient));
 }
 
@@ -87,7 +89,7 @@ AutoencoderLosses AutoencoderObjective::autoencoder_pass(const Autoencoder& auto
                                      : sampled(encoded, noise, config_, losses);
   const Tensor features = autoencoder.decode_features(
       middle.latents, {.quantise = false, .checkpoint_activations = checkpoints_});
-  const Tensor picture = autoencoder.to_picture(features);
+  const Tensor picture = to_dtype(autoencoder.to_picture(features), DType::F32);
   reconstruction_ = without_gradient(picture);
 
   // What each part asks of the picture, of which alone both depend.
@@ -130,7 +132,7 @@ AutoencoderLosses AutoencoderObjective::autoencoder_pass(const Autoencoder& auto
 
   losses.total =
       losses.reconstruction + item(middle.penalty) + config_.adversarial * losses.balance * losses.generator;
-  backward(sum(picture * dy) + middle.penalty);
+  backward((sum(picture * dy) + middle.penalty) * loss_scale_);
   return losses;
 }
 

@@ -56,6 +56,9 @@ class AutoencoderObjective {
   AutoencoderObjective(const AutoencoderLossConfig& config, const PatchDiscriminator* discriminator,
                        const Lpips* lpips);
 
+  /// What the loss counts times on its way back through the autoencoder, whose gradients are to be divided by
+  /// it.
+  void scale_loss(double scale) { loss_scale_ = scale; }
   /// Less memory for a second forward pass of each block of the autoencoder.
   void checkpoint_activations(bool on) { checkpoints_ = on; }
 
@@ -76,6 +79,7 @@ class AutoencoderObjective {
   const PatchDiscriminator* discriminator_;
   const Lpips* lpips_;
   bool checkpoints_ = false;
+  double loss_scale_ = 1;
   Tensor reconstruction_;
 };
 

@@ -7,7 +7,7 @@ namespace sinopia {
 
 void CodebookUse::add(const Tensor& codes) {
   const auto entries = static_cast<int32_t>(counts_.size());
-  for (const int32_t code : codes.values<int32_t>()) {
+  for (const int32_t code : copy_to(codes, {}).to_vector<int32_t>()) {
     SINOPIA_CHECK(code >= 0 && code < entries, InvalidArgument,
                   "[codebook use] expected codes in [0,{}), got {}", entries, code);
     ++counts_[static_cast<size_t>(code)];

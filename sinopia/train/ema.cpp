@@ -121,8 +121,7 @@ TensorMap Ema::state() const {
 void Ema::restore(const TensorMap& state) {
   check_state(state, this->state(), "ema");
   steps_ = *state.find("step")->second.data<int64_t>();
-  for (auto& [name, average] : averages_)
-    kernels(average.device()).convert(state.find(name)->second, average);
+  for (auto& [name, average] : averages_) overwrite(average, state.find(name)->second);
 }
 
 size_t Ema::state_bytes() const {

@@ -1,5 +1,7 @@
 #include "sinopia/train/training_state.h"
 
+#include "sinopia/backend/kernels.h"
+
 namespace sinopia {
 
 void check_state(const TensorMap& read, const TensorMap& expected, std::string_view who) {
@@ -15,6 +17,15 @@ void check_state(const TensorMap& read, const TensorMap& expected, std::string_v
   }
   const int64_t step = *read.find("step")->second.data<int64_t>();
   SINOPIA_CHECK(step >= 0, Corrupt, "[{}] expected a step from 0, got {}", who, step);
+}
+
+void overwrite(Tensor& to, const Tensor& from) {
+  kernels(to.device()).convert(copy_to(from, to.device()), to);
+}
+
+TensorMap on_cpu(TensorMap tensors) {
+  for (auto& [name, tensor] : tensors) tensor = copy_to(tensor, {});
+  return tensors;
 }
 
 }  // namespace sinopia

@@ -10,4 +10,10 @@ namespace sinopia {
 /// that it is to replace, and a "step" from 0.
 void check_state(const TensorMap& read, const TensorMap& expected, std::string_view who);
 
+/// to = from, of one shape and type, wherever both are.
+void overwrite(Tensor& to, const Tensor& from);
+
+/// The same tensors on the CPU.
+TensorMap on_cpu(TensorMap tensors);
+
 }  // namespace sinopia

@@ -173,5 +173,38 @@ TEST(Attention, SameBitsOnAnyThreads) {
   }
 }
 
+// A token that sees no key has y = 0 whatever its inputs are: no gradient comes from it. The others' are
+// those of attention without it.
+TEST(Attention, FullyMaskedRowsHaveNoGradient) {
+  for_each_instruction_set([] {
+    for (const int64_t S : {5, 100}) {
+      Random random(8);
+      const int64_t T = 70, H = 2, D = 12, masked = 66;
+      const AttentionOptions options{.heads = H};
+      const Tensor q = random.normal({1, T, H * D}), k = random.normal({1, S, H * D}),
+                   v = random.normal({1, S, H * D}), dy = random.normal({1, T, H * D});
+      Tensor bias = random.normal({1, 1, T, S}),
+             dy_of_others = Tensor::from(dy.shape(), dy.to_vector<float>());
+      for (int64_t s = 0; s < S; ++s) bias.data<float>()[masked * S + s] = -INFINITY;
+      for (int64_t c = 0; c < H * D; ++c) dy_of_others.data<float>()[masked * H * D + c] = 0;
+      const Tensor y = run_attention(q, k, v, bias, options);
+      const auto backward = [&](const Tensor& from) {
+        std::vector<Tensor> result{Tensor::empty(q.shape()), Tensor::empty(k.shape()),
+                                   Tensor::empty(v.shape())};
+        cpu_kernels().attention_backward(q, k, v, bias, options, y, from, result[0], result[1], result[2]);
+        return result;
+      };
+      const std::vector<Tensor> got = backward(dy), expected = backward(dy_of_others);
+      for (int64_t c = 0; c < H * D; ++c) EXPECT_EQ(got[0].data<float>()[masked * H * D + c], 0);
+      for (size_t i = 0; i < 3; ++i) {
+        for (int64_t j = 0; j < got[i].numel(); ++j) {
+          ASSERT_TRUE(std::isfinite(got[i].data<float>()[j])) << "tensor " << i << " at " << j;
+          ASSERT_EQ(got[i].data<float>()[j], expected[i].data<float>()[j]) << "tensor " << i << " at " << j;
+        }
+      }
+    }
+  });
+}
+
 }  // namespace
 }  // namespace sinopia

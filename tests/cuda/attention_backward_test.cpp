@@ -34,7 +34,10 @@ Gradients expected_gradients(const Inputs& in, DType dtype) {
   const auto q = doubles(in.q), k = doubles(in.k), v = doubles(in.v), y = doubles(in.y), dy = doubles(in.dy);
   const auto bias = in.bias ? doubles(in.bias) : std::vector<double>();
   const double f32 = epsilon_of(DType::F32), half = dtype == DType::F32 ? 0 : epsilon_of(dtype);
+  // Half the smallest f16, which ds keeps to as if the largest dy were 1/16, and weights as if they were 2^8.
   const double tiny = dtype == DType::F16 ? 0x1p-25 : 0;
+  double largest = 0;
+  for (double x : dy) largest = std::max(largest, std::abs(x));
   const auto zeros = [](size_t count) {
     return Expected{std::vector<double>(count), std::vector<double>(count)};
   };
@@ -80,7 +83,8 @@ Gradients expected_gradients(const Inputs& in, DType dtype) {
           dp_size += std::abs(dy[row + c] * v[key + c]);
         }
         const double ds = p[s] * (dp - delta);
-        const double ds_error = std::abs(ds) * (relative[s] + half) + p[s] * (dp_size + delta_size) * 8 * f32;
+        const double ds_error = std::abs(ds) * (relative[s] + half) +
+                                p[s] * (dp_size + delta_size) * 8 * f32 + tiny * 16 * largest;
         for (size_t c = 0; c < static_cast<size_t>(D); ++c) {
           result.dq.value[row + c] += scale * ds * k[key + c];
           result.dq.error[row + c] += scale * ds_error * std::abs(k[key + c]);
@@ -94,7 +98,7 @@ Gradients expected_gradients(const Inputs& in, DType dtype) {
   }
   for (Expected* x : {&result.dq, &result.dk, &result.dv})
     for (size_t i = 0; i < x->value.size(); ++i)
-      x->error[i] += std::abs(x->value[i]) * (half + 4 * f32) + tiny + 1e-37;
+      x->error[i] += std::abs(x->value[i]) * (half + 4 * f32) + tiny + 1e-30;
   return result;
 }
 

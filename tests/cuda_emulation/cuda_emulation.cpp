@@ -1,8 +1,10 @@
 #include <cstdio>
 #include <cstdlib>
+#include <deque>
 #include <map>
 #include <memory>
 #include <mutex>
+#include <random>
 #include <set>
 #include <vector>
 
@@ -13,12 +15,26 @@
 uint3 threadIdx, blockIdx;
 dim3 blockDim, gridDim;
 
-// A stream is only whether it is being recorded: whatever is asked of it is done at once.
+// What was asked of a stream and is not done yet. Usually all is done at once.
+struct Queue {
+  struct Item {
+    std::function<void()> work;
+    std::shared_ptr<Queue> other;  // whose items up to `number` are done first
+    uint64_t number = 0;
+  };
+  std::deque<Item> items;
+  uint64_t asked = 0, done = 0;
+};
 struct CUstream_st {
   bool capturing = false, invalidated = false;
+  cudaStreamCaptureMode mode = cudaStreamCaptureModeGlobal;
   std::vector<std::function<void()>> recorded;
+  std::shared_ptr<Queue> queue = std::make_shared<Queue>();
 };
-struct CUevent_st {};
+struct CUevent_st {
+  std::shared_ptr<Queue> queue;
+  uint64_t number = 0;
+};
 struct CUgraph_st {
   std::vector<std::function<void()>> work;
 };
@@ -174,7 +190,10 @@ struct Memory {
   uint64_t kernels = 0, graphs = 0;
   std::map<const void*, size_t> shared_limits;
   cudaError_t last = cudaSuccess;
-  int capturing = 0;
+  int capturing_globally = 0;
+  bool late = false;
+  std::minstd_rand random;
+  std::vector<std::weak_ptr<Queue>> queues;
 };
 Memory& memory() {
   static auto* const all = new Memory;  // outlives whoever frees last
@@ -194,16 +213,52 @@ cudaError_t noted(cudaError_t status) {
   return status;
 }
 
-// For calls that a thread may not make while it records.
+thread_local cudaStreamCaptureMode mode_of_thread = cudaStreamCaptureModeGlobal;
+thread_local int captures_of_thread = 0;  // but for those begun in relaxed mode
+
+// For calls that a thread may not make while it records, unless it says that it knows what it does.
 cudaError_t outside_capture() {
-  return memory().capturing ? noted(cudaErrorStreamCaptureUnsupported) : cudaSuccess;
+  const bool refused = mode_of_thread != cudaStreamCaptureModeRelaxed &&
+                       (captures_of_thread > 0 || (mode_of_thread == cudaStreamCaptureModeGlobal &&
+                                                   memory().capturing_globally > 0));
+  return refused ? noted(cudaErrorStreamCaptureUnsupported) : cudaSuccess;
+}
+
+// Does what a queue was asked for, up to its item `number`.
+void run_until(Queue& queue, uint64_t number) {
+  while (queue.done < number && !queue.items.empty()) {
+    const Queue::Item item = std::move(queue.items.front());
+    queue.items.pop_front();
+    if (item.other) run_until(*item.other, item.number);
+    if (item.work) item.work();
+    ++queue.done;
+  }
+}
+
+void run_all() {
+  for (const auto& weak : memory().queues)
+    if (const auto queue = weak.lock()) run_until(*queue, queue->asked);
+}
+
+void ask(Queue& queue, Queue::Item item) {
+  queue.items.push_back(std::move(item));
+  ++queue.asked;
+  Memory& m = memory();
+  if (!m.late) return run_until(queue, queue.asked);
+  // Any stream may get on by any number of steps at any time.
+  for (const auto& weak : m.queues) {
+    const auto other = weak.lock();
+    if (other && m.random() % 4 == 0) run_until(*other, other->done + m.random() % 4);
+  }
 }
 
 cudaError_t enqueue_on(cudaStream_t stream, std::function<void()> work) {
-  if (stream && stream->capturing) {
+  if (!stream) {
+    work();
+  } else if (stream->capturing) {
     stream->recorded.push_back(std::move(work));
   } else {
-    work();
+    ask(*stream->queue, {std::move(work), nullptr});
   }
   return cudaSuccess;
 }
@@ -247,6 +302,12 @@ uint64_t blocks_run() { return block.number; }
 
 void set_memory(size_t bytes) { memory().limit = bytes; }
 size_t memory_in_use() { return memory().in_use; }
+void set_late(bool late, unsigned seed) {
+  const std::lock_guard lock(mutex);
+  run_all();
+  memory().late = late;
+  memory().random.seed(seed);
+}
 uint64_t kernels_launched() { return memory().kernels; }
 uint64_t graphs_launched() { return memory().graphs; }
 bool is_device_memory(const void* data, size_t bytes) {
@@ -366,7 +427,12 @@ cudaError_t cudaDriverGetVersion(int* version) {
   return cudaSuccess;
 }
 cudaError_t cudaRuntimeGetVersion(int* version) { return cudaDriverGetVersion(version); }
-cudaError_t cudaDeviceSynchronize() { return outside_capture(); }
+cudaError_t cudaDeviceSynchronize() {
+  const std::lock_guard lock(mutex);
+  if (const cudaError_t status = outside_capture()) return status;
+  run_all();
+  return cudaSuccess;
+}
 cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
   const std::lock_guard lock(mutex);
   *total = memory().limit ? memory().limit : size_t{8} << 30;
@@ -389,6 +455,8 @@ cudaError_t cudaMalloc(void** data, size_t bytes) {
 cudaError_t cudaFree(void* data) {
   const std::lock_guard lock(mutex);
   if (!data) return cudaSuccess;
+  if (const cudaError_t status = outside_capture()) return status;
+  run_all();
   const auto found = memory().device.find(static_cast<char*>(data));
   if (found == memory().device.end()) return noted(cudaErrorInvalidValue);
   memory().in_use -= found->second;
@@ -398,6 +466,7 @@ cudaError_t cudaFree(void* data) {
 }
 cudaError_t cudaMallocHost(void** data, size_t bytes) {
   const std::lock_guard lock(mutex);
+  if (const cudaError_t status = outside_capture()) return status;
   *data = std::aligned_alloc(256, (std::max<size_t>(bytes, 1) + 255) / 256 * 256);
   if (!*data) return noted(cudaErrorMemoryAllocation);
   memory().host[static_cast<char*>(*data)] = bytes;
@@ -406,6 +475,7 @@ cudaError_t cudaMallocHost(void** data, size_t bytes) {
 cudaError_t cudaHostAlloc(void** data, size_t bytes, unsigned) { return cudaMallocHost(data, bytes); }
 cudaError_t cudaFreeHost(void* data) {
   const std::lock_guard lock(mutex);
+  run_all();
   if (!memory().host.erase(static_cast<char*>(data))) return noted(cudaErrorInvalidValue);
   std::free(data);
   return cudaSuccess;
@@ -420,7 +490,17 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpy
                        (to_device == (kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice) &&
                         from_device == (kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice));
   if (partly || !as_said) return noted(cudaErrorInvalidValue);
-  return enqueue_on(stream, [=] { std::memmove(to, from, bytes); });
+  // Of the host's memory only what is pinned is read and written later.
+  if (!from_device && !allocation(memory().host, from) && !(stream && stream->capturing)) {
+    const auto* data = static_cast<const char*>(from);
+    return enqueue_on(stream, [=, copy = std::vector<char>(data, data + bytes)] {
+      if (bytes > 0) std::memcpy(to, copy.data(), bytes);
+    });
+  }
+  const cudaError_t status = enqueue_on(stream, [=] { std::memmove(to, from, bytes); });
+  if (!to_device && !allocation(memory().host, to) && stream && !stream->capturing)
+    run_until(*stream->queue, stream->queue->asked);
+  return status;
 }
 cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind) {
   if (const cudaError_t status = outside_capture()) return status;
@@ -432,27 +512,57 @@ cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t stre
   return enqueue_on(stream, [=] { std::memset(to, value, bytes); });
 }
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
+  const std::lock_guard lock(mutex);
   *stream = new CUstream_st;
+  std::erase_if(memory().queues, [](const auto& queue) { return queue.expired(); });
+  memory().queues.push_back((*stream)->queue);
   return cudaSuccess;
 }
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+  const std::lock_guard lock(mutex);
+  run_until(*stream->queue, stream->queue->asked);
   delete stream;
   return cudaSuccess;
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
-  if (!stream || !stream->capturing) return cudaSuccess;
-  stream->invalidated = true;
-  return noted(cudaErrorStreamCaptureUnsupported);
+  const std::lock_guard lock(mutex);
+  if (stream && stream->capturing) {
+    stream->invalidated = true;
+    return noted(cudaErrorStreamCaptureUnsupported);
+  }
+  if (const cudaError_t status = outside_capture()) return status;
+  if (stream) run_until(*stream->queue, stream->queue->asked);
+  return cudaSuccess;
 }
-cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned) { return cudaSuccess; }
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
+  const std::lock_guard lock(mutex);
+  if (!stream || stream->capturing) return noted(cudaErrorStreamCaptureUnsupported);  // not emulated
+  if (event->queue) ask(*stream->queue, {nullptr, event->queue, event->number});
+  return cudaSuccess;
+}
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
   *event = new CUevent_st;
   return cudaSuccess;
 }
 cudaError_t cudaEventCreate(cudaEvent_t* event) { return cudaEventCreateWithFlags(event, 0); }
-cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) { return cudaSuccess; }
-cudaError_t cudaEventSynchronize(cudaEvent_t) { return outside_capture(); }
-cudaError_t cudaEventQuery(cudaEvent_t) { return cudaSuccess; }
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+  const std::lock_guard lock(mutex);
+  if (!stream || stream->capturing) return cudaSuccess;
+  event->queue = stream->queue;
+  event->number = stream->queue->asked;
+  return cudaSuccess;
+}
+cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+  const std::lock_guard lock(mutex);
+  if (const cudaError_t status = outside_capture()) return status;
+  if (event->queue) run_until(*event->queue, event->number);
+  return cudaSuccess;
+}
+cudaError_t cudaEventQuery(cudaEvent_t event) {
+  const std::lock_guard lock(mutex);
+  if (const cudaError_t status = outside_capture()) return status;
+  return !event->queue || event->queue->done >= event->number ? cudaSuccess : noted(cudaErrorNotReady);
+}
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t, cudaEvent_t) {
   *milliseconds = 1;
   return cudaSuccess;
@@ -461,13 +571,19 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
   delete event;
   return cudaSuccess;
 }
-cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
+cudaError_t cudaThreadExchangeStreamCaptureMode(cudaStreamCaptureMode* mode) {
+  std::swap(*mode, mode_of_thread);
+  return cudaSuccess;
+}
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode) {
   const std::lock_guard lock(mutex);
   if (!stream || stream->capturing) return noted(cudaErrorStreamCaptureUnsupported);
   stream->capturing = true;
   stream->invalidated = false;
   stream->recorded.clear();
-  ++memory().capturing;
+  stream->mode = mode;
+  captures_of_thread += mode != cudaStreamCaptureModeRelaxed;
+  memory().capturing_globally += mode == cudaStreamCaptureModeGlobal;
   return cudaSuccess;
 }
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
@@ -475,7 +591,8 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
   *graph = nullptr;
   if (!stream || !stream->capturing) return noted(cudaErrorInvalidValue);
   stream->capturing = false;
-  --memory().capturing;
+  captures_of_thread -= stream->mode != cudaStreamCaptureModeRelaxed;
+  memory().capturing_globally -= stream->mode == cudaStreamCaptureModeGlobal;
   if (stream->invalidated) return noted(cudaErrorStreamCaptureInvalidated);
   *graph = new CUgraph_st{std::move(stream->recorded)};
   return cudaSuccess;
@@ -493,9 +610,10 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph,
 cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream) {
   const std::lock_guard lock(mutex);
   if (stream && stream->capturing) return noted(cudaErrorStreamCaptureUnsupported);
-  ++memory().graphs;
-  for (const auto& work : executable->work) work();
-  return cudaSuccess;
+  return enqueue_on(stream, [items = executable->work] {
+    ++memory().graphs;
+    for (const auto& work : items) work();
+  });
 }
 cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
   delete graph;

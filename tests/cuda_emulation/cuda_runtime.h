@@ -80,6 +80,9 @@ size_t memory_in_use();
 /// Kernels launched so far, replayed ones included; and graphs replayed.
 uint64_t kernels_launched();
 uint64_t graphs_launched();
+/// From now on what is asked of a stream is not done at once but, as on a device, at some time before it is waited
+/// for, as chance has it, in the stream's order and after the events that it waits for.
+void set_late(bool late, unsigned seed);
 /// Whether a range lies within one allocation of the device.
 bool is_device_memory(const void* data, size_t bytes);
 /// Does what a library does on a stream: at once, or into the graph that is being recorded.
@@ -314,6 +317,7 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event);
 cudaError_t cudaEventQuery(cudaEvent_t event);
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t from, cudaEvent_t to);
 cudaError_t cudaEventDestroy(cudaEvent_t event);
+cudaError_t cudaThreadExchangeStreamCaptureMode(cudaStreamCaptureMode* mode);
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode);
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph);
 cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* status);

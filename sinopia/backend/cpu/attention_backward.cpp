@@ -20,7 +20,7 @@ HWY_BEFORE_NAMESPACE();
 namespace sinopia {
 namespace HWY_NAMESPACE {
 
-/// Scores of `seen` keys, and zeros after them, into their softmax.
+/// Scores of `seen` keys, and zeros after them, into their softmax; zeros where every score is -infinity.
 void SoftmaxRow(float* scores, size_t seen, size_t keys) {
   const hn::ScalableTag<float> d;
   const hn::CappedTag<float, 1> d1;
@@ -33,7 +33,8 @@ void SoftmaxRow(float* scores, size_t seen, size_t keys) {
   size_t i = 0;
   for (; i + N <= seen; i += N) raise(d, i);
   for (; i < seen; ++i) raise(d1, i);
-  const auto factor = static_cast<float>(1 / SumOver(seen, DifferenceTerm{scores, 0.0f}));
+  const double total = SumOver(seen, DifferenceTerm{scores, 0.0f});
+  const auto factor = static_cast<float>(total == 0 ? 0 : 1 / total);
   const auto scale = [&](auto tag, size_t k) HWY_ATTR {
     hn::StoreU(hn::Mul(hn::LoadU(tag, scores + k), hn::Set(tag, factor)), tag, scores + k);
   };

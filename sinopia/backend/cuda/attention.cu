@@ -1,8 +1,7 @@
-#include "sinopia/backend/cuda/attention.h"
-
 #include <cmath>
 #include <limits>
 
+#include "sinopia/backend/cuda/attention.h"
 #include "sinopia/backend/cuda/cuda_kernels.h"
 #include "sinopia/backend/cuda/elements.h"
 #include "sinopia/base/error.h"

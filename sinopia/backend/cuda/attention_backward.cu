@@ -43,13 +43,16 @@ void CudaKernels::attention_backward(const Tensor& q, const Tensor& k, const Ten
                           static_cast<const Tensor*>(&dk), static_cast<const Tensor*>(&dv)})
     p.vectors = p.vectors && reinterpret_cast<uintptr_t>(x->raw()) % 16 == 0;
 
-  const int64_t rows = p.batch * p.heads * p.T;
-  const int64_t tiles = p.batch * p.heads * cuda::ceil_div(p.T, 64);
-  const Tensor statistics = cuda::scratch(static_cast<size_t>(3 * rows + tiles) * sizeof(float));
-  p.highest = static_cast<float*>(const_cast<void*>(statistics.raw()));
+  const int64_t tiles = cuda::ceil_div(p.T, cuda::kStatisticsTile), heads = p.batch * p.heads;
+  p.statistics_stride = tiles * cuda::kStatisticsTile;
+  const int64_t rows = heads * p.statistics_stride;
+  Tensor statistics = cuda::scratch(static_cast<size_t>(3 * rows + heads * 2 * tiles) * sizeof(float));
+  p.highest = static_cast<float*>(statistics.raw());
   p.factor = p.highest + rows;
   p.delta = p.factor + rows;
   p.largest = p.delta + rows;
+  const bool tensor_cores = q.dtype() != DType::F32 && p.scale > 0 && cuda::limits().major >= 8;
+  if (tensor_cores && cuda::attention_backward_mma(q.dtype(), p)) return;
   cuda::attention_backward_simt(q.dtype(), p);
 }
 

@@ -8,6 +8,9 @@
 
 namespace sinopia::cuda {
 
+/// The statistics of the queries come in whole tiles of as many; those of the kernels are no larger.
+constexpr int kStatisticsTile = 128;
+
 /// What the kernels of attention_backward work on; all tensors have one dtype.
 struct AttentionGradient {
   const void *q, *k, *v, *y, *dy;  // [B,T,H*D] or [B,S,H*D]
@@ -20,11 +23,13 @@ struct AttentionGradient {
   bool causal;
   bool vectors;  // every run of 16 bytes within a row of a head starts at a multiple of 16 bytes
 
-  // What the pass over the queries leaves for the one over the keys, f32 [B*H,T]: a row's weights are
-  // exp(score - highest) * factor, and delta is their mean of dp, the dot product of dy and y. The tensor
-  // cores' kernels need highest alone, which is then log2 of the sum of 2^score, and the largest |dy| of each
-  // tile of 64 queries.
+  // What the pass over the queries leaves for the one over the keys, f32 [B*H, T up to whole tiles]: a row's
+  // weights are exp(score - highest) * factor, and delta is their mean of dp, the dot product of dy and y. On
+  // the tensor cores highest is log2 of the sum of the exp(score), infinite for rows past the last and those
+  // without a weight; and there is the largest |dy| of each tile of queries.
   float *highest, *factor, *delta, *largest;
+  int64_t statistics_stride;
+  int query_tiles;  // how many there are of `largest` for each head
 };
 
 /// A head's rows of a tensor.
@@ -51,5 +56,9 @@ __device__ inline const T* head_bias(const AttentionGradient& p, int64_t head) {
 
 /// For any dtype and head size, on the f32 units.
 void attention_backward_simt(DType dtype, const AttentionGradient& p);
+/// For f16 and bf16 and scales above 0, on the tensor cores. False, and nothing done, for heads that are too
+/// wide for the device.
+bool attention_backward_mma(DType dtype, const AttentionGradient& p);
+bool attention_backward_mma_wide(DType dtype, const AttentionGradient& p);  // heads of more than 96 channels
 
 }  // namespace sinopia::cuda

@@ -270,7 +270,7 @@ __global__ void __launch_bounds__(kThreads, kSlice <= 64 ? 2 : 1) gradient_of_qu
     factors[i] = factor * p.scale;
     const int t = t0 + at.row + 4 * i;
     if (slice0 > 0 || at.column > 0 || t >= p.T) continue;
-    const int64_t of = static_cast<int64_t>(head) * p.T + t;
+    const int64_t of = head * p.statistics_stride + t;
     p.highest[of] = highest[i] == -INFINITY ? 0 : highest[i];
     p.factor[of] = factor;
     p.delta[of] = delta[i];
@@ -301,7 +301,7 @@ __global__ void __launch_bounds__(kThreads, kSlice <= 64 ? 2 : 1) gradient_of_ke
 #pragma unroll
     for (int j = 0; j < 8; ++j) {
       const int t = t0 + at.column + 8 * j;
-      const int64_t of = static_cast<int64_t>(head) * p.T + (t < p.T ? t : 0);
+      const int64_t of = head * p.statistics_stride + (t < p.T ? t : 0);
       const float highest = p.highest[of], factor = p.factor[of], delta = p.delta[of];
 #pragma unroll
       for (int i = 0; i < 2; ++i) {

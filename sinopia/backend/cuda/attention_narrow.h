@@ -15,34 +15,12 @@ struct NarrowAttention {
   using Rows = TileRows<kColumns>;
   static constexpr int kWarps = 4, kThreads = kWarps * 32;
   static constexpr int kQueries = kWarps * kTall * 16;
-  static constexpr int kKeys = 64;
+  static constexpr int kKeys = kColumns <= 48 ? 48 : 64;  ///< of a step
   /// Whether the queries stay in registers, or are read from shared memory in each step.
   static constexpr bool kHoldQueries = kTall * Rows::kDepthSteps <= 8;
   static constexpr int kBlocks = kTall * kColumns <= 80 ? 3 : 2;  ///< on a multiprocessor at a time, at least
   static constexpr size_t kSharedBytes = size_t{kQueries + 2 * kKeys} * Rows::kStepBytes;
 };
-
-/// Copies rows of a warp's result from shared memory, `from`, to y. `rows` and `columns` are there.
-template <int kRows, int kColumns, class T>
-__device__ inline void store_rows(const T* from, T* y, int64_t step, int rows, int columns, bool aligned) {
-  using Rows = TileRows<kColumns>;
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-  if (aligned) {
-    constexpr int kRuns = Rows::kWidth / 8;
-    for (int i = lane; i < kRows * kRuns; i += 32) {
-      const int r = i / kRuns, c = i % kRuns * 8;
-      if (r < rows && c < columns)
-        *reinterpret_cast<Run<T, 8>*>(y + r * step + c) =
-            *reinterpret_cast<const Run<T, 8>*>(from + r * Rows::kStep + c);
-    }
-  } else {
-#pragma unroll 1
-    for (int i = lane; i < kRows * Rows::kWidth; i += 32) {
-      const int r = i / Rows::kWidth, c = i % Rows::kWidth;
-      if (r < rows && c < columns) y[r * step + c] = from[r * Rows::kStep + c];
-    }
-  }
-}
 
 template <class T, int kColumns, int kTall>
 __global__ void __launch_bounds__(NarrowAttention<kColumns, kTall>::kThreads,
@@ -54,25 +32,17 @@ __global__ void __launch_bounds__(NarrowAttention<kColumns, kTall>::kThreads,
   constexpr int kSteps = Rows::kDepthSteps, kStepBytes = Rows::kStepBytes, kTiles = kColumns / 8;
   constexpr int kHeld = Plan::kHoldQueries ? kSteps : 1;
 
-  const int tiles = (p.queries + kQueries - 1) / kQueries;
-  const int64_t index = blockIdx.x / tiles;
-  // Those that see more keys first.
-  const int tile =
-      p.causal ? tiles - 1 - static_cast<int>(blockIdx.x % tiles) : static_cast<int>(blockIdx.x % tiles);
-  const int64_t batch = index / p.heads, head = index % p.heads;
-  const int64_t step = static_cast<int64_t>(p.heads) * p.columns;
-  const int first_query = tile * kQueries;
-  const int keys = p.causal ? min(p.keys, first_query + kQueries) : p.keys;
-  const T* k = p.k + batch * p.keys * step + head * p.columns;
-  const T* v = p.v + batch * p.keys * step + head * p.columns;
-  const int64_t first_element = (batch * p.queries + first_query) * step + head * p.columns;
+  const BlockOfQueries<T> block(p, kQueries);
+  const int64_t step = block.step;
+  const int first_query = block.first_query, keys = block.keys;
+  int64_t there = block.first_key_element;
 
   T* const queries_there = dynamic_shared<T>();
   T* const keys_there = queries_there + kQueries * Rows::kStep;
   T* const values_there = keys_there + kKeys * Rows::kStep;
-  load_tile<kQueries, kColumns, kThreads>(queries_there, p.q + first_element, step, p.queries - first_query,
-                                          p.columns, aligned);
-  load_tile<kKeys, kColumns, kThreads>(keys_there, k, step, keys, p.columns, aligned);
+  load_tile<kQueries, kColumns, kThreads>(queries_there, p.q + block.first_element, step,
+                                          p.queries - first_query, p.columns, aligned);
+  load_tile<kKeys, kColumns, kThreads>(keys_there, p.k + there, step, keys, p.columns, aligned);
   commit_copies();
 
   const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
@@ -84,9 +54,8 @@ __global__ void __launch_bounds__(NarrowAttention<kColumns, kTall>::kThreads,
   const SharedAddress k_rows = shared_address(keys_there) + place(lane % 8 + lane / 16 * 8, lane / 8 % 2 * 8);
   const SharedAddress v_rows = shared_address(values_there) + place(lane % 16, lane / 16 * 8);
 
-  const T* bias = p.bias ? p.bias + batch * p.bias_batch_step + head * p.bias_head_step : nullptr;
-  // A factor that is not negative can wait until the largest score is known.
-  const bool scale_first = bias || !(p.scale > 0);
+  // A factor above zero can wait until the largest score is known.
+  const bool scale_first = block.bias || !(p.scale > 0);
   const float factor = scale_first ? 1.0f : p.scale;
   uint32_t q[kTall][kHeld][4];
   float sums[kTall][kTiles][4] = {}, maximum[kTall][2], total[kTall][2] = {};
@@ -96,7 +65,7 @@ __global__ void __launch_bounds__(NarrowAttention<kColumns, kTall>::kThreads,
   for (int key = 0; key < keys; key += kKeys) {
     wait_for_copies<0>();
     __syncthreads();  // the keys are there, and nobody needs the values any more
-    load_tile<kKeys, kColumns, kThreads>(values_there, v, step, keys - key, p.columns, aligned);
+    load_tile<kKeys, kColumns, kThreads>(values_there, p.v + there, step, keys - key, p.columns, aligned);
     commit_copies();
     if (Plan::kHoldQueries && key == 0) {
 #pragma unroll
@@ -125,14 +94,14 @@ __global__ void __launch_bounds__(NarrowAttention<kColumns, kTall>::kThreads,
     }
     wait_for_copies<0>();
     __syncthreads();  // the values are there, and nobody needs the keys any more
-    k += kKeys * step;
-    v += kKeys * step;
+    there += kKeys * step;
     if (key + kKeys < keys)
-      load_tile<kKeys, kColumns, kThreads>(keys_there, k, step, keys - key - kKeys, p.columns, aligned);
+      load_tile<kKeys, kColumns, kThreads>(keys_there, p.k + there, step, keys - key - kKeys, p.columns,
+                                           aligned);
     commit_copies();
 
     const int query = first_query + first_row;
-    if (scale_first) add_bias(scores, bias, query, key, p.queries, keys, p.keys, p.scale);
+    if (scale_first) add_bias(scores, block.bias, query, key, p.queries, keys, p.keys, p.scale);
     if (key + kKeys > keys || (p.causal && key + kKeys > query + 1))
       mask_scores(scores, query, key, keys, p.causal);
     float shrink[kTall][2];
@@ -179,15 +148,10 @@ __global__ void __launch_bounds__(NarrowAttention<kColumns, kTall>::kThreads,
   for (int m = 0; m < kTall; ++m)
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
-      const float all = row_sum(total[m][h]), inverse = all == 0 ? 0.0f : 1.0f / all;
-      T* const row = rows_there + (m * 16 + h * 8 + lane / 4) * Rows::kStep + lane % 4 * 2;
-#pragma unroll
-      for (int c = 0; c < kTiles; ++c)
-        *reinterpret_cast<uint32_t*>(row + c * 8) =
-            pack<T>(sums[m][c][2 * h] * inverse, sums[m][c][2 * h + 1] * inverse);
+      store_sums(sums[m], h, row_sum(total[m][h]), rows_there + (m * 16 + h * 8 + lane / 4) * Rows::kStep);
     }
   __syncwarp();
-  store_rows<kTall * 16, kColumns>(rows_there, p.y + first_element + first_row * step, step,
+  store_rows<kTall * 16, kColumns>(rows_there, p.y + block.first_element + first_row * step, step,
                                    p.queries - first_query - first_row, p.columns, aligned);
 }
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -28,6 +29,29 @@ __device__ inline uint32_t pack(float low, float high) {
   return pair;
 }
 
+/// Which queries of which head a block of the grid takes, `count` of them, and where things are.
+template <class T>
+struct BlockOfQueries {
+  int64_t step;               ///< elements from token to token
+  int first_query, keys;      ///< and how many keys any of the queries sees
+  int64_t first_element;      ///< of its queries in q and y
+  int64_t first_key_element;  ///< of its head in k and v
+  const T* bias;              ///< of its head, or absent
+
+  __device__ BlockOfQueries(const AttentionProblem<T>& p, int count) {
+    const unsigned tiles = static_cast<unsigned>((p.queries + count - 1) / count);
+    const unsigned index = blockIdx.x / tiles, place = blockIdx.x % tiles;
+    const int64_t batch = index / static_cast<unsigned>(p.heads),
+                  head = index % static_cast<unsigned>(p.heads);
+    step = static_cast<int64_t>(p.heads) * p.columns;
+    first_query = static_cast<int>(p.causal ? tiles - 1 - place : place) * count;  // the longest first
+    keys = p.causal ? std::min(p.keys, first_query + count) : p.keys;
+    first_element = (batch * p.queries + first_query) * step + head * p.columns;
+    first_key_element = batch * p.keys * step + head * p.columns;
+    bias = p.bias ? p.bias + batch * p.bias_batch_step + head * p.bias_head_step : nullptr;
+  }
+};
+
 /// How rows of kColumns T lie in shared memory: filled up to a multiple of 16 columns, and eight more so that
 /// neighbouring rows begin an odd number of 16 bytes apart and eight of them never share a bank.
 template <int kColumns>
@@ -50,14 +74,13 @@ __device__ inline void load_tile(T* tile, const T* from, int64_t step, int rows,
     constexpr int kRuns = Rows::kWidth / 8;
     constexpr int kAcross = kRuns % 8 == 0 ? 8 : kRuns % 4 == 0 ? 4 : 2;
     constexpr int kDown = kThreads / kAcross;
-    static_assert(kRows % kDown == 0 || kRows < kDown);
     const int first = thread / kAcross, column = thread % kAcross * 8;
     const SharedAddress to =
         shared_address(tile) + static_cast<unsigned>(first * Rows::kStepBytes + column * 2);
     const T* source = from + first * step + column;
 #pragma unroll
     for (int r = 0; r < kRows; r += kDown) {
-      if (kRows < kDown && first >= kRows) break;
+      if (r + kDown > kRows && first + r >= kRows) break;
 #pragma unroll
       for (int c = 0; c < Rows::kWidth; c += kAcross * 8)
         copy_async(to + static_cast<unsigned>(r * Rows::kStepBytes + c * 2), source + c,
@@ -189,6 +212,39 @@ __device__ inline void shrink_sums(float (&sums)[kTall][kWide][4], const float (
     for (int n = 0; n < kWide; ++n)
 #pragma unroll
       for (int e = 0; e < 4; ++e) sums[m][n][e] *= shrink[m][e / 2];
+}
+
+/// Row h of two, lane / 4 and eight more, of a warp's weighted sums becomes T at `row`, the first column.
+template <int kTiles, class T>
+__device__ inline void store_sums(const float (&sums)[kTiles][4], int h, float total, T* row) {
+  const float inverse = total == 0 ? 0.0f : 1.0f / total;  // no key counted: zeros
+  const int column = static_cast<int>(threadIdx.x) % 4 * 2;
+#pragma unroll
+  for (int c = 0; c < kTiles; ++c)
+    *reinterpret_cast<uint32_t*>(row + c * 8 + column) =
+        pack<T>(sums[c][2 * h] * inverse, sums[c][2 * h + 1] * inverse);
+}
+
+/// Copies rows of a warp's result from shared memory, `from`, to y. `rows` and `columns` are there.
+template <int kRows, int kColumns, class T>
+__device__ inline void store_rows(const T* from, T* y, int64_t step, int rows, int columns, bool aligned) {
+  using Rows = TileRows<kColumns>;
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  if (aligned) {
+    constexpr int kRuns = Rows::kWidth / 8;
+    for (int i = lane; i < kRows * kRuns; i += 32) {
+      const int r = i / kRuns, c = i % kRuns * 8;
+      if (r < rows && c < columns)
+        *reinterpret_cast<Run<T, 8>*>(y + r * step + c) =
+            *reinterpret_cast<const Run<T, 8>*>(from + r * Rows::kStep + c);
+    }
+  } else {
+#pragma unroll 1
+    for (int i = lane; i < kRows * Rows::kWidth; i += 32) {
+      const int r = i / Rows::kWidth, c = i % Rows::kWidth;
+      if (r < rows && c < columns) y[r * step + c] = from[r * Rows::kStep + c];
+    }
+  }
 }
 
 }  // namespace sinopia::cuda

@@ -64,13 +64,13 @@ void convert_elements(const Tensor& x, Tensor& y) {
   const auto* from = static_cast<const From*>(x.raw());
   auto* to = static_cast<To*>(y.raw());
   using F = Cast<From, To>;
-  constexpr bool kBothFloats = (kIsHalf<From> || std::is_same_v<From, float>) &&
-                               (kIsHalf<To> || std::is_same_v<To, float>);
+  constexpr bool kBothFloats =
+      (kIsHalf<From> || std::is_same_v<From, float>)&&(kIsHalf<To> || std::is_same_v<To, float>);
   if constexpr (kBothFloats || std::is_same_v<From, uint8_t>) {
     map(F(), Inputs<From, 1>{{from}}, to, x.numel());
   } else {  // rare
-    launch(map_kernel<1, 1, F, From, To>, map_grid(x.numel()), kMapThreads, 0, F(), Inputs<From, 1>{{from}}, to,
-           x.numel());
+    launch(map_kernel<1, 1, F, From, To>, map_grid(x.numel()), kMapThreads, 0, F(), Inputs<From, 1>{{from}},
+           to, x.numel());
   }
 }
 

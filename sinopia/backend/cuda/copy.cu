@@ -79,8 +79,8 @@ void copy_pieces(std::span<const Rows> all, int64_t rows, void* y, int64_t to_st
       int64_t longest = 0;
       for (size_t k = 0; k < some.size(); ++k) {
         const int64_t units = some[k].bytes / kBytes;
-        pieces.at[k] = {some[k].from, some[k].from_step / kBytes, some[k].to_at / kBytes, units, units * rows,
-                        Divisor(std::max<int64_t>(1, units))};
+        pieces.at[k] = {some[k].from, some[k].from_step / kBytes,          some[k].to_at / kBytes, units,
+                        units * rows, Divisor(std::max<int64_t>(1, units))};
         longest = std::max(longest, units * rows);
       }
       dim3 grid = map_grid(longest);

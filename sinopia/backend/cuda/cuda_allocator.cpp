@@ -75,18 +75,166 @@ size_t CudaAllocator::over_limit(size_t more) const {
 Block* CudaAllocator::find(size_t size, PrivatePool* pool) {
   BlockPool& blocks = pool ? pool->blocks_ : common_;
   if (Block* const block = blocks.take(size)) return block;
+  const bool small = BlockPool::is_small(size);
+  const size_t least = (size + kSegmentUnit - 1) / kSegmentUnit * kSegmentUnit;
   if (pool) {
-    Segment* const idle = common_.idle_segment(size);
-    if (idle && over_limit(idle->size) == 0) {
+    if (Segment* const idle = common_.idle_segment(size); idle && over_limit(idle->size) == 0) {
       common_.move(idle, blocks);
-      count_private(*idle, blocks);
+      count_private(*idle);
       return blocks.take(size);
     }
+    if (over_limit(least) > 0) return nullptr;
   }
   ++stats_.misses;
-  const size_t least = BlockPool::is_small(size) ? kSegmentUnit : (size + kSegmentUnit - 1) / kSegmentUnit * kSegmentUnit;
   size_t usual = least;
-  if (!BlockPool::is_small(size)) usual = std::max(least, std::clamp(reserved_ / 8, kLeastSegment, kMostSegment));
-  if (pool || (limit_ > 0 && reserved_ + usual > limit_)) usual = least;
-  return nullptr;
+  if (!small && !pool) usual = std::max(least, std::clamp(reserved_ / 8, kLeastSegment, kMostSegment));
+  if (limit_ > 0 && reserved_ + usual > limit_) usual = least;
+  bool added = add_segment(usual, small, blocks) || (usual > least && add_segment(least, small, blocks));
+  if (!added && !is_recording()) {  // which may not wait for the device, as giving memory back does
+    free_idle_segments();
+    added = add_segment(least, small, blocks);
+  }
+  if (!added) return nullptr;
+  if (pool) count_private(*blocks.segments().back());
+  return blocks.take(size);
 }
+
+bool CudaAllocator::add_segment(size_t bytes, bool small, BlockPool& pool) {
+  void* data = nullptr;
+  cudaError_t status;
+  {
+    const RelaxedCapture relaxed;
+    status = cudaMalloc(&data, bytes);
+  }
+  if (status == cudaErrorMemoryAllocation) {
+    cudaGetLastError();
+    return false;
+  }
+  check(status, "get memory");
+  pool.add(static_cast<char*>(data), bytes, small);
+  segments_.emplace(static_cast<const char*>(data), bytes);
+  reserved_ += bytes;
+  return true;
+}
+
+void CudaAllocator::count_private(const Segment& segment) {
+  stats_.in_use += segment.size;
+  taken_ += segment.size;
+  stats_.peak = std::max(stats_.peak, stats_.in_use);
+}
+
+void CudaAllocator::free_idle_segments() noexcept {
+  const std::list<Segment*> segments = common_.segments();
+  for (Segment* segment : segments) {
+    if (segment->blocks_in_use > 0) continue;
+    cudaFree(segment->data);  // waits for what still uses it
+    reserved_ -= segment->size;
+    segments_.erase(segment->data);
+    common_.remove(segment);
+  }
+}
+
+void CudaAllocator::release(void* data, size_t) noexcept {
+  const std::lock_guard lock(mutex_);
+  const auto found = in_use_.find(data);
+  if (found == in_use_.end()) return;
+  Block* const block = found->second;
+  in_use_.erase(found);
+  BlockPool* const pool = block->segment->pool;
+  if (pool == &common_) {
+    stats_.in_use -= block->asked;
+    taken_ -= block->size;
+  }
+  pool->give_back(block);
+}
+
+CudaAllocator::PrivatePool::~PrivatePool() {
+  CudaAllocator& a = allocator_;
+  const std::lock_guard lock(a.mutex_);
+  const std::list<Segment*> segments = blocks_.segments();
+  for (Segment* segment : segments) {
+    blocks_.move(segment, a.common_);
+    a.stats_.in_use -= segment->size;
+    a.taken_ -= segment->size;
+    for (const Block* block = segment->first; block; block = block->after) {
+      if (!block->in_use) continue;
+      a.stats_.in_use += block->asked;
+      a.taken_ += block->size;
+    }
+  }
+}
+
+size_t CudaAllocator::PrivatePool::bytes() const {
+  const std::lock_guard lock(allocator_.mutex_);
+  size_t sum = 0;
+  for (const Segment* segment : blocks_.segments()) sum += segment->size;
+  return sum;
+}
+
+CudaAllocator::PoolScope::PoolScope(PrivatePool* pool) : before_(std::exchange(pool_of_thread, pool)) {}
+CudaAllocator::PoolScope::~PoolScope() { pool_of_thread = before_; }
+
+MemoryStats CudaAllocator::stats() const {
+  const std::lock_guard lock(mutex_);
+  MemoryStats stats = stats_;
+  stats.cached = reserved_ - taken_;
+  return stats;
+}
+
+void CudaAllocator::reset_peak() {
+  const std::lock_guard lock(mutex_);
+  stats_.peak = stats_.in_use;
+}
+
+void CudaAllocator::release_cached() {
+  refuse_recording("give memory back");
+  const DeviceScope device(device_);
+  const std::lock_guard lock(mutex_);
+  free_idle_segments();
+}
+
+void CudaAllocator::set_limit(size_t bytes) {
+  const std::lock_guard lock(mutex_);
+  limit_ = bytes;
+}
+
+bool CudaAllocator::holds(const void* data) const {
+  const std::lock_guard lock(mutex_);
+  auto next = segments_.upper_bound(static_cast<const char*>(data));
+  if (next == segments_.begin()) return false;
+  --next;
+  return static_cast<const char*>(data) < next->first + next->second;
+}
+
+Staging& CudaAllocator::staging(size_t bytes) {
+  return bytes <= kSmallSlot ? small_staging_ : large_staging_;
+}
+
+void CudaAllocator::upload(void* to, const void* from, size_t bytes) {
+  const DeviceScope device(device_);
+  if (bytes == 0 || record_upload(to, from, bytes)) return;
+  staging(bytes).upload(to, from, bytes, stream());
+}
+
+void CudaAllocator::download(void* to, const void* from, size_t bytes) {
+  refuse_recording("copy to the host");
+  const DeviceScope device(device_);
+  staging(bytes).download(to, from, bytes, stream());
+}
+
+void CudaAllocator::copy(void* to, const void* from, size_t bytes) {
+  if (bytes == 0) return;
+  const DeviceScope device(device_);
+  const bool to_device = holds(to), from_device = holds(from);
+  if (to_device && from_device) {
+    check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream()), "copy");
+  } else if (to_device) {
+    upload(to, from, bytes);
+  } else if (from_device) {
+    download(to, from, bytes);
+  } else {
+    std::memcpy(to, from, bytes);
+  }
+}
+
+}  // namespace sinopia::cuda

@@ -1,6 +1,6 @@
 #pragma once
 
-#include <memory>
+#include <map>
 #include <mutex>
 #include <unordered_map>
 
@@ -13,9 +13,9 @@ namespace sinopia::cuda {
 /// Memory of one GPU, in segments that blocks are cut out of and melt back into. What is free stays with the
 /// process until release_cached() is called or the device has no more, so that a step that has run once runs
 /// again without asking the device for anything. Freed blocks serve again at once: all work that uses them is
-/// on one stream, so that what still uses a block is done before what uses it next; other streams wait for the
-/// device's before they touch a block that is new to them. When memory is short, idle segments go back to the
-/// device first, then the reclaimers are asked (reclaim.h).
+/// on one stream, so that what still uses a block is done before what uses it next; other streams wait for
+/// the device's before they touch a block that is new to them. When memory is short, idle segments go back to
+/// the device first, then the reclaimers are asked (reclaim.h).
 class CudaAllocator final : public Allocator {
  public:
   explicit CudaAllocator(int device);
@@ -25,11 +25,16 @@ class CudaAllocator final : public Allocator {
   void reset_peak() override;
   void release_cached() override;
   void set_limit(size_t bytes) override;
-  void copy(void* to, const void* from, size_t bytes) override;
 
-  /// Memory of a recording: what a thread allocates here while a PoolScope with it lives. Its segments are taken
-  /// from the others' idle ones or the device, count as in use from then on, and serve no one else until it
-  /// goes; blocks that are still in use then become ordinary ones.
+  /// Waits for the device only where `to` is the host's.
+  void copy(void* to, const void* from, size_t bytes) override;
+  /// The same where it is known which side is the host's.
+  void upload(void* to, const void* from, size_t bytes);
+  void download(void* to, const void* from, size_t bytes);
+
+  /// Memory of a recording: what a thread allocates here while a PoolScope with it lives. Its segments are
+  /// taken from the others' idle ones or the device, count as in use from then on, and serve no one else
+  /// until it goes; blocks that are still in use then become ordinary ones.
   class PrivatePool {
    public:
     explicit PrivatePool(CudaAllocator& allocator) : allocator_(allocator) {}
@@ -59,16 +64,20 @@ class CudaAllocator final : public Allocator {
 
  private:
   Block* find(size_t size, PrivatePool* pool);
-  bool add_segment(size_t size, BlockPool& pool, size_t room);
-  void free_idle_segments();
+  /// Asks the device for a segment; false if it has none.
+  bool add_segment(size_t bytes, bool small, BlockPool& pool);
+  void free_idle_segments() noexcept;
   /// Bytes by which `more` in use would pass the limit.
   size_t over_limit(size_t more) const;
-  void count_private(Segment& segment, BlockPool& pool);
+  void count_private(const Segment& segment);
+  bool holds(const void* data) const;
+  Staging& staging(size_t bytes);
 
   const int device_;
   mutable std::mutex mutex_;
   BlockPool common_;
   std::unordered_map<void*, Block*> in_use_;
+  std::map<const char*, size_t> segments_;  // their bytes by their addresses
   MemoryStats stats_;
   size_t limit_ = 0;
   size_t reserved_ = 0;  // bytes of all segments

@@ -8,6 +8,7 @@
 
 #include <cudnn.h>
 
+#include "sinopia/backend/cuda/recording.h"
 #include "sinopia/backend/cuda/runtime.h"
 #include "sinopia/base/error.h"
 #include "sinopia/tensor/allocator.h"
@@ -24,7 +25,7 @@ void check(cudnnStatus_t status, std::string_view what) {
   fail(ErrorKind::Backend, "[cuda] cuDNN could not {}: {} {}", what, cudnnGetErrorString(status), message);
 }
 
-/// cuDNN's state of a device, bound to its stream.
+/// cuDNN's state of a device. It is for one thread at a time, which conv2d_plans.cpp sees to.
 cudnnHandle_t handle() {
   struct State {
     std::once_flag once;
@@ -33,10 +34,8 @@ cudnnHandle_t handle() {
   static auto* const all = new std::array<State, kMaxGpus>;  // never freed: plans may outlive statics
   State& state = all->at(static_cast<size_t>(current_device()));
   std::call_once(state.once, [&] {
-    cudnnHandle_t made = nullptr;
-    check(cudnnCreate(&made), "start");
-    check(cudnnSetStream(made, stream()), "use the device's stream");
-    state.handle = made;
+    const RecordingPause pause;
+    check(cudnnCreate(&state.handle), "start");
   });
   return state.handle;
 }
@@ -84,8 +83,9 @@ class Descriptor {
 
   template <class T>
   Descriptor& set(cudnnBackendAttributeName_t name, std::span<const T> values) {
-    check(cudnnBackendSetAttribute(raw_, name, kTypeOf<T>, static_cast<int64_t>(values.size()), values.data()),
-          "set an attribute");
+    check(
+        cudnnBackendSetAttribute(raw_, name, kTypeOf<T>, static_cast<int64_t>(values.size()), values.data()),
+        "set an attribute");
     return *this;
   }
   template <class T>
@@ -142,8 +142,7 @@ cudnnDataType_t data_type(DType dtype) {
 using Extents = std::array<int64_t, 4>;
 
 /// Extents in cuDNN's order, (N,C,H,W) or (O,I,KH,KW), of elements that lie as [N,H,W,C].
-Descriptor tensor(int64_t id, cudnnDataType_t type, const Extents& extents, int64_t alignment,
-                  bool is_virtual = false) {
+Descriptor tensor(int64_t id, cudnnDataType_t type, const Extents& extents, bool is_virtual = false) {
   const auto [n, c, h, w] = extents;
   const Extents strides{h * w * c, 1, w * c, c};
   Descriptor result(CUDNN_BACKEND_TENSOR_DESCRIPTOR);
@@ -151,7 +150,7 @@ Descriptor tensor(int64_t id, cudnnDataType_t type, const Extents& extents, int6
       .set(CUDNN_ATTR_TENSOR_DIMENSIONS, std::span<const int64_t>(extents))
       .set(CUDNN_ATTR_TENSOR_STRIDES, std::span<const int64_t>(strides))
       .set(CUDNN_ATTR_TENSOR_UNIQUE_ID, id)
-      .set(CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT, alignment)
+      .set(CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT, static_cast<int64_t>(kConvolutionAlignment))
       .set(CUDNN_ATTR_TENSOR_IS_VIRTUAL, is_virtual)
       .finalise();
   return result;
@@ -190,10 +189,10 @@ class Graph {
   explicit Graph(const Convolution& p) : p_(p) {
     const Extents y{p.N, p.O, p.OH, p.OW};
     const bool forward = p.kind == ConvolutionKind::Forward;
-    const Descriptor& x_tensor = keep(tensor(kX, data_type(p.dtype), {p.N, p.I, p.H, p.W}, p.alignment));
-    const Descriptor& w_tensor = keep(tensor(kW, data_type(p.dtype), {p.O, p.I, p.KH, p.KW}, p.alignment));
-    const Descriptor* sums = &keep(forward && p.ending.any() ? between(y)
-                                                             : tensor(kY, data_type(p.dtype), y, p.alignment));
+    const Descriptor& x_tensor = keep(tensor(kX, data_type(p.dtype), {p.N, p.I, p.H, p.W}));
+    const Descriptor& w_tensor = keep(tensor(kW, data_type(p.dtype), {p.O, p.I, p.KH, p.KW}));
+    const Descriptor* sums =
+        &keep(forward && p.ending.any() ? between(y) : tensor(kY, data_type(p.dtype), y));
     convolve(x_tensor, w_tensor, *sums);
     if (forward && p.ending.any()) finish(sums, y);
     std::vector<cudnnBackendDescriptor_t> raw;
@@ -214,7 +213,7 @@ class Graph {
   }
   /// What one operation hands to the next, in f32 and never in memory.
   Descriptor between(const Extents& extents) {
-    return tensor(next_virtual_++, CUDNN_DATA_FLOAT, extents, 16, true);
+    return tensor(next_virtual_++, CUDNN_DATA_FLOAT, extents, true);
   }
 
   void convolve(const Descriptor& x, const Descriptor& w, const Descriptor& y) {
@@ -273,18 +272,17 @@ class Graph {
     if (ending.activation != Activation::None && !activation) usable_ = false;
     int left = (ending.add != AddedShape::None) + ending.bias + activation.has_value();
     const auto next = [&]() -> const Descriptor& {
-      return keep(--left > 0 ? between(y) : tensor(kY, data_type(p_.dtype), y, p_.alignment));
+      return keep(--left > 0 ? between(y) : tensor(kY, data_type(p_.dtype), y));
     };
     if (ending.add != AddedShape::None) {
       const bool pixels = ending.add == AddedShape::Pixels;
       const Extents extents{y[0], y[1], pixels ? y[2] : 1, pixels ? y[3] : 1};
-      sums = pointwise({CUDNN_POINTWISE_ADD}, *sums,
-                       &keep(tensor(kAdd, data_type(p_.dtype), extents, p_.alignment)), next());
+      sums =
+          pointwise({CUDNN_POINTWISE_ADD}, *sums, &keep(tensor(kAdd, data_type(p_.dtype), extents)), next());
     }
     if (ending.bias)
       sums = pointwise({CUDNN_POINTWISE_ADD}, *sums,
-                       &keep(tensor(kBias, data_type(ending.bias_dtype), {1, y[1], 1, 1}, p_.alignment)),
-                       next());
+                       &keep(tensor(kBias, data_type(ending.bias_dtype), {1, y[1], 1, 1})), next());
     if (activation) pointwise(*activation, *sums, nullptr, next());
   }
 
@@ -319,7 +317,8 @@ class Graph {
 /// What cuDNN suggests for a graph, best first. Filled by cuDNN, hence the descriptors made beforehand.
 std::vector<Descriptor> engine_configurations(const Graph& graph, cudnnBackendHeurMode_t mode) {
   Descriptor heuristics(CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR);
-  heuristics.set(CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, graph.descriptor()).set(CUDNN_ATTR_ENGINEHEUR_MODE, mode);
+  heuristics.set(CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, graph.descriptor())
+      .set(CUDNN_ATTR_ENGINEHEUR_MODE, mode);
   if (!heuristics.try_finalise()) return {};
   int64_t count = 0;
   if (!succeeded(cudnnBackendGetAttribute(heuristics.raw(), CUDNN_ATTR_ENGINEHEUR_RESULTS,
@@ -400,6 +399,7 @@ class Plan final : public ConvolutionPlan {
     set_pointers(pack, CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, places.data(), count);
     set_pointers(pack, CUDNN_ATTR_VARIANT_PACK_WORKSPACE, &workspace, 1);
     pack.finalise();
+    check(cudnnSetStream(handle(), stream()), "use the stream");  // a recording has one of its own
     check(cudnnBackendExecute(handle(), plan_.raw(), pack.raw()), "compute a convolution");
   }
 
@@ -407,8 +407,9 @@ class Plan final : public ConvolutionPlan {
   // Not set(): void* is what a descriptor is too.
   static void set_pointers(const Descriptor& pack, cudnnBackendAttributeName_t name, void* const* values,
                            size_t count) {
-    check(cudnnBackendSetAttribute(pack.raw(), name, CUDNN_TYPE_VOID_PTR, static_cast<int64_t>(count), values),
-          "take the tensors");
+    check(
+        cudnnBackendSetAttribute(pack.raw(), name, CUDNN_TYPE_VOID_PTR, static_cast<int64_t>(count), values),
+        "take the tensors");
   }
 
   Convolution problem_;
@@ -420,19 +421,27 @@ class Plan final : public ConvolutionPlan {
 
 }  // namespace
 
-std::vector<std::unique_ptr<ConvolutionPlan>> convolution_plans(const Convolution& problem, size_t most) {
+std::vector<std::unique_ptr<ConvolutionPlan>> convolution_plans(const Convolution& problem, size_t most,
+                                                                size_t workspace) {
   const auto graph = std::make_shared<const Graph>(problem);
   std::vector<std::unique_ptr<ConvolutionPlan>> plans;
   if (!graph->usable()) return plans;
+  std::unique_ptr<ConvolutionPlan> least;  // of those that need too much
   for (const auto mode : {CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_FALLBACK}) {
     for (Descriptor& configuration : engine_configurations(*graph, mode)) {
       if (plans.size() >= most) return plans;
       if (!engine_suits(configuration, problem)) continue;
       auto plan = std::make_unique<Plan>(problem, graph, std::move(configuration));
-      if (plan->usable()) plans.push_back(std::move(plan));
+      if (!plan->usable()) continue;
+      if (plan->workspace_bytes() <= workspace) {
+        plans.push_back(std::move(plan));
+      } else if (!least || plan->workspace_bytes() < least->workspace_bytes()) {
+        least = std::move(plan);
+      }
     }
     if (!plans.empty()) break;  // the fallback's are slow
   }
+  if (plans.empty() && least) plans.push_back(std::move(least));
   return plans;
 }
 

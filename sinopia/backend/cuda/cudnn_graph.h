@@ -34,17 +34,19 @@ struct Convolution {
   int64_t N = 0, H = 0, W = 0, I = 0, OH = 0, OW = 0, O = 0, KH = 0, KW = 0;
   int64_t stride = 1;
   std::array<int64_t, 2> before{}, after{};  ///< zeros above and left of x, below and right of it
-  int64_t alignment = 16;                    ///< a power of two that divides all addresses
   FusedEnding ending;
   bool tf32 = false;     ///< factors in f32 may be rounded to 10 bits
   bool compile = false;  ///< engines that compile a kernel for the problem may be taken: seconds
   auto operator<=>(const Convolution&) const = default;
 };
 
-/// Addresses on the device; bias and add where the ending has them. What the kind computes is written to.
+/// Addresses on the device, multiples of kConvolutionAlignment; bias and add where the ending has them. What
+/// the kind computes is written to.
 struct ConvolutionBuffers {
   const void *x = nullptr, *w = nullptr, *y = nullptr, *bias = nullptr, *add = nullptr;
 };
+
+inline constexpr size_t kConvolutionAlignment = 16;
 
 /// A way in which cuDNN computes one convolution, on the device that was current when it was made.
 class ConvolutionPlan {
@@ -57,7 +59,9 @@ class ConvolutionPlan {
 
 /// Up to `most` plans, those first that cuDNN expects to be fastest; none if it cannot do the convolution.
 /// Their results depend on nothing but the inputs: no engine that adds in changing order, rounds sums to
-/// less than f32, or multiplies in another domain (Winograd, FFT). Work of the host alone.
-std::vector<std::unique_ptr<ConvolutionPlan>> convolution_plans(const Convolution& problem, size_t most);
+/// less than f32, or multiplies in another domain (Winograd, FFT). If all need more than `workspace` bytes,
+/// the one that needs least. Work of the host alone.
+std::vector<std::unique_ptr<ConvolutionPlan>> convolution_plans(const Convolution& problem, size_t most,
+                                                                size_t workspace);
 
 }  // namespace sinopia::cuda

@@ -1,5 +1,4 @@
 #include "sinopia/backend/cuda/dequantise.h"
-
 #include "sinopia/backend/cuda/quantised_blocks.h"
 #include "sinopia/backend/cuda/runtime.h"
 

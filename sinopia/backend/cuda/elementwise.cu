@@ -137,8 +137,8 @@ void CudaKernels::geglu(const Tensor& x, Tensor& y) {
     using T = decltype(type);
     const auto run = [&]<int kCount>(std::integral_constant<int, kCount>) {
       const int64_t D = y.dim(-1), runs = y.numel() / kCount;
-      launch(geglu_kernel<T, kCount>, map_grid(runs), kMapThreads, 0, x.raw(), y.raw(), Divisor(D / kCount), D,
-             runs);
+      launch(geglu_kernel<T, kCount>, map_grid(runs), kMapThreads, 0, x.raw(), y.raw(), Divisor(D / kCount),
+             D, runs);
     };
     constexpr int kWide = run_length(sizeof(T));
     if (y.dim(-1) % kWide == 0 && aligned({x.raw(), y.raw()}, 16)) {

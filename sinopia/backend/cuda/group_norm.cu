@@ -89,51 +89,25 @@ __device__ void normalise_pixels(const T* x, int64_t C, int64_t first, int64_t e
   }
 }
 
-/// Where a thread is: its block's strip begins at channel `begin` and has `count`, its own run is at
-/// `channel`, and its first pixel and the end of its block's are `first` and `end`.
-struct Place {
-  int begin, count, channel;
-  int64_t first, end;
-  bool active;
-};
-
-template <int kCount>
-__device__ Place place_of(const PixelGrid& grid, int strip, int64_t chunk) {
-  const int t = static_cast<int>(threadIdx.x), C = static_cast<int>(grid.channels);
-  Place place;
-  place.begin = strip * grid.columns * kCount;
-  place.count = std::min(grid.columns * kCount, C - place.begin);
-  place.channel = place.begin + t % grid.columns * kCount;
-  place.first = chunk * grid.chunk + t / grid.columns;
-  place.end = std::min(grid.pixels, (chunk + 1) * grid.chunk);
-  place.active = t < grid.columns * grid.rows && place.channel < C;
-  return place;
-}
-
 /// The sums of each chunk of pixels; the last block of a picture adds them and writes the three numbers of
-/// each channel, [N,3,C]. parts [N, strips, groups of a strip, chunks].
+/// each channel, [N,3,C].
 template <class T, int kCount>
 __global__ void __launch_bounds__(kPixelThreads)
     group_sums(const T* x, PixelGrid grid, int groups, Scaling scaling, Moments2* parts, float* channels) {
   const int warp = static_cast<int>(threadIdx.x) / 32, warps = static_cast<int>(blockDim.x) / 32;
   const int lane = static_cast<int>(threadIdx.x) % 32, strip = static_cast<int>(blockIdx.y);
   const auto n = static_cast<int64_t>(blockIdx.z);
-  const Place place = place_of<kCount>(grid, strip, blockIdx.x);
+  const PixelPlace place = place_of<kCount>(grid, strip, blockIdx.x);
   auto* const shared = dynamic_shared<Moments2>();
   x += n * grid.pixels * grid.channels;
-  parts += n * grid.strips * grid.groups_of_strip * grid.chunks;
+  parts += n * part_count(grid, 1);
   if (place.active) {
     const RunSums<kCount> sums =
         sum_pixels<T, kCount>(x + place.channel, grid.channels, place.first, place.end, grid.rows);
     share_sums(sums, x, place.channel, grid, shared);
   }
   __syncthreads();
-  const int first_group = place.begin / grid.width, last_group = (place.begin + place.count - 1) / grid.width;
-  for (int g = first_group + warp; g <= last_group; g += warps) {
-    const Moments2 sum = sum_of_group<kCount>(shared, grid, g, place.begin, place.count);
-    if (lane == 0)
-      parts[(int64_t{strip} * grid.groups_of_strip + g - first_group) * grid.chunks + blockIdx.x] = sum;
-  }
+  write_parts<kCount>(shared, grid, place, strip, blockIdx.x, parts);
 
   __shared__ bool last;
   __threadfence();
@@ -143,20 +117,9 @@ __global__ void __launch_bounds__(kPixelThreads)
   if (!last) return;
   __threadfence();
   if (threadIdx.x == 0) ready[n] = 0;
-  const int strip_channels = grid.columns * kCount;
   for (int g = warp; g < groups; g += warps) {
     const int from = g * grid.width, to = from + grid.width;
-    Moments2 all{0, 0};
-    for (int s = from / strip_channels; s <= (to - 1) / strip_channels; ++s) {
-      const int local = g - s * strip_channels / grid.width;
-      const Moments2* const of_strip =
-          parts + (int64_t{s} * grid.groups_of_strip + local) * grid.chunks;
-#pragma unroll 4
-      for (int i = lane; i < grid.chunks; i += 32) {
-        all.sum += of_strip[i].sum;
-        all.square += of_strip[i].square;
-      }
-    }
+    Moments2 all = add_parts<kCount>(parts, grid, g, lane, 32);
     all = {warp_reduce<Plus>(all.sum), warp_reduce<Plus>(all.square)};
     const GroupStatistics statistics =
         statistics_of(all, static_cast<double>(widen(x[from])),
@@ -170,7 +133,7 @@ template <class T, int kCount, class Activate>
 __global__ void __launch_bounds__(kPixelThreads)
     normalise(const T* x, PixelGrid grid, const float* channels, Activate activate, T* y) {
   const int64_t n = gridDim.z - 1 - blockIdx.z, C = grid.channels, picture = n * grid.pixels * C;
-  const Place place = place_of<kCount>(grid, static_cast<int>(blockIdx.y), gridDim.x - 1 - blockIdx.x);
+  const PixelPlace place = place_of<kCount>(grid, static_cast<int>(blockIdx.y), gridDim.x - 1 - blockIdx.x);
   if (!place.active) return;
   normalise_pixels<T, kCount>(x + picture + place.channel, C, place.first, place.end, grid.rows,
                               channels + n * 3 * C + place.channel, C, activate,
@@ -183,7 +146,7 @@ __global__ void __launch_bounds__(kSmallThreads)
     norm_groups(const T* x, PixelGrid grid, Scaling scaling, Activate activate, T* y) {
   const int warp = static_cast<int>(threadIdx.x) / 32, warps = static_cast<int>(blockDim.x) / 32;
   const int64_t picture = blockIdx.x / grid.strips * grid.pixels * grid.channels;
-  const Place place = place_of<kCount>(grid, static_cast<int>(blockIdx.x % grid.strips), 0);
+  const PixelPlace place = place_of<kCount>(grid, static_cast<int>(blockIdx.x % grid.strips), 0);
   x += picture;
   y += picture;
   auto* const shared = dynamic_shared<Moments2>();
@@ -238,7 +201,7 @@ void group_norm_of(const T* x, int64_t N, int64_t P, int64_t C, int groups, cons
   }
   const PixelGrid grid = pixel_grid(P, C, groups, kCount);
   const int64_t pictures = std::min(N, kPictures);
-  Tensor parts = scratch(sizeof(Moments2) * pictures * grid.strips * grid.groups_of_strip * grid.chunks);
+  Tensor parts = scratch(sizeof(Moments2) * part_count(grid, pictures));
   Tensor channels = scratch(sizeof(float) * pictures * 3 * C);
   auto* const parts_at = static_cast<Moments2*>(parts.raw());
   auto* const channels_at = static_cast<float*>(channels.raw());

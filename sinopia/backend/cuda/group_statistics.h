@@ -38,26 +38,49 @@ inline int threads_of_sums(int threads, int places) { return std::min(threads, 2
 /// Pixels whose numbers a thread reads at once, and whose mean is its shift.
 inline constexpr int kPixelBatch = 4;
 
-/// Blocks of all channels, or of strips where these are more than a block's threads. Nothing depends on the
-/// number of pictures, so that each comes out the same in any company.
-inline PixelGrid pixel_grid(int64_t P, int64_t C, int groups, int count) {
+/// Blocks of all channels, or of strips where these are more than a block's threads; `least` is how many
+/// pixels a thread has at least, where there are so many. Nothing depends on the number of pictures, so that
+/// each comes out the same in any company.
+inline PixelGrid pixel_grid(int64_t P, int64_t C, int groups, int count, int most_threads = kPixelThreads,
+                            int64_t least = kPixelBatch) {
   PixelGrid grid;
   grid.pixels = P;
   grid.channels = C;
   grid.width = static_cast<int>(C / groups);
   grid.merged = std::gcd(grid.width, count);
   const int64_t runs = C / count;
-  const int threads = threads_of_sums(kPixelThreads, count / grid.merged);
+  const int threads = threads_of_sums(most_threads, count / grid.merged);
   grid.strips = static_cast<int>(ceil_div(runs, threads));
   grid.columns = static_cast<int>(ceil_div(runs, grid.strips));
   grid.rows = threads / grid.columns;
   const int64_t wanted = ceil_div(grid.strips * ceil_div(P, grid.rows), int64_t{4} * limits().multiprocessors);
-  const int64_t each = std::clamp<int64_t>(ceil_div(wanted, kPixelBatch) * kPixelBatch, kPixelBatch, 128);
+  const int64_t each = std::clamp<int64_t>(ceil_div(wanted, kPixelBatch) * kPixelBatch, least, 128);
   grid.chunk = grid.rows * each;
   grid.chunks = static_cast<int>(ceil_div(P, grid.chunk));
   grid.groups_of_strip =
       static_cast<int>(std::min<int64_t>(groups, (int64_t{grid.columns} * count - 1) / grid.width + 2));
   return grid;
+}
+
+/// Where a thread is: its block's strip begins at channel `begin` and has `count`, its own run is at
+/// `channel`, and its first pixel and the end of its block's are `first` and `end`.
+struct PixelPlace {
+  int begin, count, channel;
+  int64_t first, end;
+  bool active;
+};
+
+template <int kCount>
+__device__ inline PixelPlace place_of(const PixelGrid& grid, int strip, int64_t chunk) {
+  const int t = static_cast<int>(threadIdx.x), C = static_cast<int>(grid.channels);
+  PixelPlace place;
+  place.begin = strip * grid.columns * kCount;
+  place.count = std::min(grid.columns * kCount, C - place.begin);
+  place.channel = place.begin + t % grid.columns * kCount;
+  place.first = chunk * grid.chunk + t / grid.columns;
+  place.end = std::min(grid.pixels, (chunk + 1) * grid.chunk);
+  place.active = t < grid.columns * grid.rows && place.channel < C;
+  return place;
 }
 
 /// Sums of x and x^2, less a shift.
@@ -162,6 +185,42 @@ __device__ inline Moments2 sum_of_group(const Moments2* shared, const PixelGrid&
     all.square += part.square;
   }
   return {warp_reduce<Plus>(all.sum), warp_reduce<Plus>(all.square)};
+}
+
+/// The partial sums of all blocks of pictures: [N, strips, groups of a strip, chunks].
+__host__ __device__ inline int64_t part_count(const PixelGrid& grid, int64_t N) {
+  return N * grid.strips * grid.groups_of_strip * grid.chunks;
+}
+
+/// Writes the block's sums of each group it has a part of; `parts` is the picture's.
+template <int kCount>
+__device__ inline void write_parts(const Moments2* shared, const PixelGrid& grid, const PixelPlace& place,
+                                   int strip, int64_t chunk, Moments2* parts) {
+  const int warp = static_cast<int>(threadIdx.x) / 32, warps = static_cast<int>(blockDim.x) / 32;
+  const int first = place.begin / grid.width, last = (place.begin + place.count - 1) / grid.width;
+  for (int g = first + warp; g <= last; g += warps) {
+    const Moments2 sum = sum_of_group<kCount>(shared, grid, g, place.begin, place.count);
+    if (threadIdx.x % 32 == 0)
+      parts[(int64_t{strip} * grid.groups_of_strip + g - first) * grid.chunks + chunk] = sum;
+  }
+}
+
+/// The sum of every `step`th part of a group from `begin` on.
+template <int kCount>
+__device__ inline Moments2 add_parts(const Moments2* parts, const PixelGrid& grid, int group, int begin,
+                                     int step) {
+  const int strip_channels = grid.columns * kCount, from = group * grid.width, to = from + grid.width;
+  Moments2 all{0, 0};
+  for (int s = from / strip_channels; s <= (to - 1) / strip_channels; ++s) {
+    const int local = group - s * strip_channels / grid.width;
+    const Moments2* const of_strip = parts + (int64_t{s} * grid.groups_of_strip + local) * grid.chunks;
+#pragma unroll 4
+    for (int i = begin; i < grid.chunks; i += step) {
+      all.sum += of_strip[i].sum;
+      all.square += of_strip[i].square;
+    }
+  }
+  return all;
 }
 
 struct GroupStatistics {

@@ -98,7 +98,7 @@ void step_all(const Rule& rule, const Tensor& gradient, Tensor& w, States<Rule::
   const float* g = gradient.data<float>();
   float* weights = w.data<float>();
   constexpr int kCount = run_length(sizeof(float));
-  bool wide = aligned({g, weights}, 16) && aligned({stored.raw()}, 8);
+  bool wide = aligned({g, weights, stored.raw()}, 16);
   for (const float* state : states.at) wide = wide && aligned({state}, 16);
   for_stored(stored, [&](auto* rounded) {
     using S = std::remove_pointer_t<decltype(rounded)>;

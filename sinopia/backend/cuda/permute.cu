@@ -130,14 +130,16 @@ __global__ void transpose_kernel(const Unit* x, Unit* y, Axis p, Axis q, Walk ou
   for (int i = 0; i < kEdge; i += kRows) {
 #pragma unroll
     for (int k = 0; k < kEdge; k += kLanes)
-      if (i + row < p_left && k + lane < q_left) tile[i + row][k + lane] = x[from + (i + row) * p.x_step + k + lane];
+      if (i + row < p_left && k + lane < q_left)
+        tile[i + row][k + lane] = x[from + (i + row) * p.x_step + k + lane];
   }
   __syncthreads();
 #pragma unroll
   for (int i = 0; i < kEdge; i += kRows) {
 #pragma unroll
     for (int k = 0; k < kEdge; k += kLanes)
-      if (i + row < q_left && k + lane < p_left) y[to + (i + row) * q.y_step + k + lane] = tile[k + lane][i + row];
+      if (i + row < q_left && k + lane < p_left)
+        y[to + (i + row) * q.y_step + k + lane] = tile[k + lane][i + row];
   }
 }
 
@@ -175,8 +177,7 @@ void CudaKernels::permute(const Tensor& x, std::span<const int> axes, Tensor& y)
       joined[k].x_step /= elements;
       joined[k].y_step /= elements;
     }
-    for_units(unit_bytes,
-              [&](auto unit) { permute_units<decltype(unit)>(x.raw(), y.raw(), joined); });
+    for_units(unit_bytes, [&](auto unit) { permute_units<decltype(unit)>(x.raw(), y.raw(), joined); });
     return;
   }
   const auto q = std::ranges::find(joined, 1, &Axis::x_step);

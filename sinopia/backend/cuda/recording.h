@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <memory>
 #include <string_view>
 
@@ -9,8 +10,8 @@
 
 namespace sinopia::cuda {
 
-// What code that runs inside record_graph() may need to know. A recording is made on a stream of its own, which
-// stream() gives to the recording thread; other threads go on with the device's.
+// What code that runs inside record_graph() may need to know. A recording is made on a stream of its own,
+// which stream() gives to the recording thread; other threads go on with the device's.
 
 /// Whether what this thread asks of the device is being recorded rather than done.
 bool is_recording();
@@ -27,6 +28,10 @@ class NotRecordable final : public Error {
 /// Throws NotRecordable if this thread records. For what reads results on the host.
 void refuse_recording(std::string_view what);
 
+/// If this thread records: has a copy of `from` as it is now, on the host, copied to the device at each
+/// replay.
+bool record_upload(void* to, const void* from, size_t bytes);
+
 /// While it lives, this thread's work is done at once, on the device's stream, although it records; what it
 /// allocates is ordinary memory. For what a recording needs but does not hold: uploads of weights.
 class RecordingPause {
@@ -37,13 +42,11 @@ class RecordingPause {
   RecordingPause& operator=(const RecordingPause&) = delete;
 
  private:
-  struct State;
-  State* recording_;
-  cudaStream_t stream_;
-  cudaStreamCaptureMode mode_ = cudaStreamCaptureModeRelaxed;
+  struct Paused;
+  std::unique_ptr<Paused> paused_;
 };
 
-/// While it lives, this thread's stream() is another one; null is the device's own.
+/// While it lives, this thread's stream() on the current device is another one; null is the device's own.
 class StreamScope {
  public:
   explicit StreamScope(cudaStream_t stream);
@@ -53,6 +56,7 @@ class StreamScope {
 
  private:
   cudaStream_t before_;
+  int device_before_;
 };
 
 /// While it lives, the current device is another one.

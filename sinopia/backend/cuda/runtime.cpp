@@ -2,7 +2,10 @@
 
 #include <array>
 #include <mutex>
+#include <utility>
 
+#include "sinopia/backend/cuda/cuda_allocator.h"
+#include "sinopia/backend/cuda/recording.h"
 #include "sinopia/base/error.h"
 #include "sinopia/tensor/allocator.h"
 
@@ -10,6 +13,8 @@ namespace sinopia::cuda {
 namespace {
 
 thread_local int device_of_thread = 0;
+thread_local cudaStream_t stream_of_thread = nullptr;  // instead of its device's own
+thread_local int device_of_stream = 0;
 
 struct DeviceState {
   std::once_flag once;
@@ -52,7 +57,25 @@ void use_device(int index) {
   device_of_thread = index;
 }
 
-cudaStream_t stream() { return stream(current_device()); }
+StreamScope::StreamScope(cudaStream_t stream)
+    : before_(std::exchange(stream_of_thread, stream)),
+      device_before_(std::exchange(device_of_stream, current_device())) {}
+StreamScope::~StreamScope() {
+  stream_of_thread = before_;
+  device_of_stream = device_before_;
+}
+
+DeviceScope::DeviceScope(int device) : before_(current_device()) { use_device(device); }
+DeviceScope::~DeviceScope() {
+  if (device_of_thread == before_) return;
+  cudaSetDevice(before_);  // which worked before
+  device_of_thread = before_;
+}
+
+cudaStream_t stream() {
+  const bool own = stream_of_thread && device_of_stream == current_device();
+  return own ? stream_of_thread : stream(current_device());
+}
 cudaStream_t stream(int device) { return state(device).stream; }
 const DeviceLimits& limits() { return state(current_device()).limits; }
 
@@ -61,13 +84,11 @@ Tensor scratch(size_t bytes) {
 }
 
 void to_host(void* to, const void* from, size_t bytes) {
-  check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream()), "copy from the device");
-  check(cudaStreamSynchronize(stream()), "copy from the device");
+  cuda_allocator(current_device()).download(to, from, bytes);
 }
 
 void to_device(void* to, const void* from, size_t bytes) {
-  check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream()), "copy to the device");
-  check(cudaStreamSynchronize(stream()), "copy to the device");
+  cuda_allocator(current_device()).upload(to, from, bytes);
 }
 
 }  // namespace sinopia::cuda

@@ -32,8 +32,7 @@ Staging::~Staging() {
 Staging::Slot& Staging::next_slot() {
   Slot& slot = slots_[next_];
   next_ = (next_ + 1) % slots_.size();
-  if (!slot.copied)
-    check(cudaEventCreateWithFlags(&slot.copied, cudaEventDisableTiming), "make an event");
+  if (!slot.copied) check(cudaEventCreateWithFlags(&slot.copied, cudaEventDisableTiming), "make an event");
   if (!slot.data) {
     void* data = nullptr;
     check(cudaHostAlloc(&data, slot_bytes_, cudaHostAllocDefault), "get pinned memory");

@@ -8,9 +8,9 @@
 
 namespace sinopia::cuda {
 
-/// Pinned memory of the host, in slots that take turns, through which bytes go to and from a device at the full
-/// speed of the bus: while one is on its way, the host fills or empties the next. Copies from ordinary memory
-/// are left to the host's threads. Thread safe.
+/// Pinned memory of the host, in slots that take turns, through which bytes go to and from a device at the
+/// full speed of the bus: while one is on its way, the host fills or empties the next. Copies from ordinary
+/// memory are left to the host's threads. Thread safe.
 class Staging {
  public:
   /// For the current device; the memory is taken on first use.

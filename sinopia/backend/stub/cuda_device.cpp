@@ -24,6 +24,9 @@ size_t free_cuda_memory(int) { refuse(); }
 void synchronise_cuda(int) { refuse(); }
 Tensor store_parameter(const Tensor&, Device, DType) { refuse(); }
 void give_up_parameters(Device) {}
+ParameterStats parameter_stats(Device) { return {}; }
 std::unique_ptr<GraphRecording> record_graph(Device, const std::function<void()>&) { return nullptr; }
+bool is_recording_graph() { return false; }
+void on_memory_shortage(std::function<size_t(Device, size_t)>) {}
 
 }  // namespace sinopia

@@ -35,7 +35,7 @@ Tensor normalised(const Tensor& x) {
 
 }  // namespace
 
-Lpips::Lpips(const Scope& scope) {
+Lpips::Lpips(const Scope& scope) : place_(scope) {
   int64_t in = 3;
   for (const Stage& stage : kStages) {
     std::vector<Conv2d>& convolutions = stages_.emplace_back();
@@ -51,7 +51,7 @@ std::vector<Tensor> Lpips::features(const Tensor& x) const {
   static const Tensor mean = Tensor::from(Shape{3}, std::vector<float>{-0.030f, -0.088f, -0.188f});
   static const Tensor deviation = Tensor::from(Shape{3}, std::vector<float>{0.458f, 0.448f, 0.450f});
   std::vector<Tensor> result;
-  Tensor h = (x - mean) / deviation;
+  Tensor h = (place_.enter(x) - place_.enter(mean)) / place_.enter(deviation);
   for (const std::vector<Conv2d>& stage : stages_) {
     if (!result.empty()) h = max_pool2(h);
     for (const Conv2d& convolution : stage) h = convolution(h, {}, Activation::Relu);
@@ -73,22 +73,23 @@ Tensor Lpips::forward(const Tensor& x, const Tensor& y) const {
     const Stage& stage = kStages[i];
     const Tensor weights = Tensor::from(Shape{1, stage.channels},
                                         std::vector<float>(stage.weights.begin(), stage.weights.end()));
-    const Tensor weighed = linear(square(normalised(of_x[i]) - normalised(of_y[i])), weights);
+    const Tensor weighed = linear(square(normalised(of_x[i]) - normalised(of_y[i])), place_.enter(weights));
     const int64_t pixels = weighed.dim(1) * weighed.dim(2);
     const Tensor mean =
         sum_to(weighed.reshape({N, pixels}), {N, 1}).reshape({N}) / static_cast<double>(pixels);
     total = total ? total + mean : mean;
   }
-  return total;
+  return place_.leave(total, x.device(), x.dtype());
 }
 
-Lpips load_lpips(const std::filesystem::path& vgg16) {
+Lpips load_lpips(const std::filesystem::path& vgg16, const Placement& placement) {
   TensorMap features;
   for (const auto& [name, tensor] : read_tensor_file(vgg16).tensors) {
     if (!name.starts_with("classifier.")) features[name] = tensor;
   }
   CheckpointParameters parameters(std::move(features), "lpips");
-  Lpips result{Scope(parameters)};
+  PlacedParameters placed(parameters, placement);
+  Lpips result{Scope(placed)};
   parameters.finish();
   return result;
 }

@@ -61,6 +61,25 @@ void GradientBuffer::add(const TensorMap& gradients, float scale) {
   ++count_;
 }
 
+void LossScale::step(bool finite) {
+  constexpr int64_t kSteps = 2000;
+  constexpr double kSmallest = 0x1p-14, kLargest = 0x1p24;  // beyond which it is not the scale's fault
+  if (!finite) {
+    value_ = std::max(value_ / 2, kSmallest);
+    steps_ = 0;
+  } else if (++steps_ == kSteps) {
+    value_ = std::min(value_ * 2, kLargest);
+    steps_ = 0;
+  }
+}
+
+void LossScale::restore(double value, int64_t steps_at_value) {
+  SINOPIA_CHECK(std::isfinite(value) && value > 0 && steps_at_value >= 0, Corrupt,
+                "[gradients] expected a loss scale above 0, got {} for {} steps", value, steps_at_value);
+  value_ = value;
+  steps_ = steps_at_value;
+}
+
 StepGuard::StepGuard(double max_norm) : max_norm_(max_norm) {
   SINOPIA_CHECK(max_norm >= 0 && std::isfinite(max_norm), InvalidArgument,
                 "[gradients] expected a largest norm from 0, got {}", max_norm);
@@ -73,6 +92,7 @@ StepGuard::Result StepGuard::step(std::span<const Update> updates, double gradie
     squares += norm * norm;
   }
   const double norm = std::sqrt(squares) * std::abs(gradient_scale);
+  if (scale_) scale_->step(std::isfinite(norm));
   if (!std::isfinite(norm)) {
     ++skipped_;
     ++in_a_row_;

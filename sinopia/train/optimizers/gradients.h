@@ -35,6 +35,22 @@ class GradientBuffer {
   int64_t count_ = 0;
 };
 
+/// What a loss counts times on its way back through a network that computes in f16, whose small gradients
+/// would otherwise be 0 (Micikevicius et al. 2018). Halved after a step whose gradient is not finite, doubled
+/// after 2000 others in a row, as torch.amp.GradScaler does.
+class LossScale {
+ public:
+  double value() const { return value_; }
+  int64_t steps_at_value() const { return steps_; }
+  void step(bool finite);
+  /// Goes on from there. Throws Corrupt for a scale that is no finite number above 0.
+  void restore(double value, int64_t steps_at_value);
+
+ private:
+  double value_ = 65536;
+  int64_t steps_ = 0;
+};
+
 /// Lets steps through whose gradient has a finite norm, clipped; counts the others, which change nothing.
 class StepGuard {
  public:
@@ -62,9 +78,17 @@ class StepGuard {
   /// Goes on counting. Throws Corrupt unless 0 <= in_a_row <= skipped.
   void restore(int64_t skipped, int64_t in_a_row);
 
+  /// From now on steps decide a loss scale. Gradients come to step() without it.
+  void scale_losses() { scale_.emplace(); }
+  /// 1 unless losses are scaled.
+  double loss_scale() const { return scale_ ? scale_->value() : 1; }
+  /// Null unless losses are scaled.
+  LossScale* scale() { return scale_ ? &*scale_ : nullptr; }
+
  private:
   double max_norm_;
   int64_t skipped_ = 0, in_a_row_ = 0;
+  std::optional<LossScale> scale_;
 };
 
 }  // namespace sinopia

@@ -92,7 +92,7 @@ void Optimizer::restore(const TensorMap& state) {
   TensorMap own = this->state();
   check_state(state, own, "optimizer");
   steps_ = *state.find("step")->second.data<int64_t>();
-  for (auto& [name, tensor] : own) kernels(tensor.device()).convert(state.find(name)->second, tensor);
+  for (auto& [name, tensor] : own) overwrite(tensor, state.find(name)->second);
   for (Slot& slot : slots_) {
     if (slot.stored) kernels(slot.w.device()).convert(slot.w, slot.stored);
   }

@@ -20,12 +20,12 @@ constexpr std::string_view kRateShape[] = {"constant", "linear", "cosine", "rest
 constexpr Range kShare{0, 1};
 constexpr double kMany = 1e12;
 
-void choose_export_type(Fields& f, DType& type) {
+void choose_type(Fields& f, const char* name, DType& type, const char* description) {
   enum class Type { F32, F16, BF16 };
   constexpr std::string_view kNames[] = {"f32", "f16", "bf16"};
   constexpr DType kTypes[] = {DType::F32, DType::F16, DType::BF16};
   auto place = static_cast<Type>(std::ranges::find(kTypes, type) - std::begin(kTypes));
-  f.choice("export_type", place, kNames, "Of the weights of the model that a run writes.");
+  f.choice(name, place, kNames, description);
   type = kTypes[static_cast<size_t>(place)];
 }
 
@@ -209,7 +209,11 @@ void visit_fields(Fields& f, Recipe& r) {
   f.field("accumulate", r.accumulate, {1, 65536}, "Passes whose gradients make one step.");
   f.field("checkpoint_activations", r.checkpoint_activations,
           "Less memory for a second forward pass of each layer.");
-  choose_export_type(f, r.export_type);
+  f.field("device", r.device, "Where to train: cpu, cuda, cuda:N, or auto (a GPU if there is one).");
+  choose_type(f, "precision", r.precision,
+              "What a GPU computes with; weights, sums and the optimizer's state are f32 in any case. The "
+              "CPU has f32.");
+  choose_type(f, "export_type", r.export_type, "Of the weights of the model that a run writes.");
   f.section("data", r.data, "The pictures.");
   f.section("autoencoder", r.autoencoder, "Of `model: autoencoder`.");
   f.section("diffusion", r.diffusion, "Of `model: diffusion`.");

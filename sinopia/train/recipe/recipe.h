@@ -98,6 +98,8 @@ struct Recipe {
   std::string output = "training";
   int64_t seed = 0, steps = 10000, batch = 16, accumulate = 1;
   bool checkpoint_activations = false;
+  std::string device = "auto";     ///< as open_device takes it
+  DType precision = DType::F32;    ///< of what a GPU computes with: f32, f16 or bf16
   DType export_type = DType::F16;  ///< f32, f16 or bf16
   DataRecipe data;
   AutoencoderRecipe autoencoder;

@@ -17,12 +17,14 @@
 #include "sinopia/nn/parameters.h"
 #include "sinopia/ops/elementwise.h"
 #include "sinopia/ops/reduce.h"
+#include "sinopia/ops/shape.h"
 #include "sinopia/train/autoencoder_objective.h"
 #include "sinopia/train/codebook_use.h"
 #include "sinopia/train/data/prefetch.h"
 #include "sinopia/train/evaluation/picture_quality.h"
 #include "sinopia/train/trainers/batches.h"
 #include "sinopia/train/trainers/training_set.h"
+#include "sinopia/train/training_state.h"
 
 namespace sinopia {
 namespace {
@@ -51,7 +53,9 @@ bool is_of_decoder(std::string_view name) {
 class AutoencoderTrainer final : public Trainer {
  public:
   explicit AutoencoderTrainer(const Recipe& recipe)
-      : recipe_(recipe), data_(recipe.data, recipe.batch, static_cast<uint64_t>(recipe.seed)) {
+      : recipe_(recipe),
+        placement_(placement_of(recipe)),
+        data_(recipe.data, recipe.batch, static_cast<uint64_t>(recipe.seed)) {
     const AutoencoderRecipe& r = recipe.autoencoder;
     AutoencoderPart part = starting_part(recipe);
     config_ = part.config;
@@ -62,22 +66,24 @@ class AutoencoderTrainer final : public Trainer {
       std::erase_if(frozen_, [](const auto& one) { return is_of_decoder(one.first); });
     }
     autoencoder_.emplace(
-        trainable_network<Autoencoder>(std::move(part.tensors), config_, "autoencoder", leaves,
+        trainable_network<Autoencoder>(std::move(part.tensors), config_, "autoencoder", placement_, leaves,
                                        [this](std::string_view name) { return !frozen_.contains(name); }));
     generator_ = std::make_unique<TrainedNetwork>("autoencoder", leaves, recipe.optimizer, recipe.ema);
+    const Placement judging{placement_.device, DType::F32};
     if (r.loss.adversarial > 0 || r.loss.feature_matching > 0) {
       const PatchDiscriminatorConfig config{
           .in_channels = 3, .width = r.discriminator_width, .layers = r.discriminator_layers};
       TensorMap fresh = fresh_tensors<PatchDiscriminator>(config, static_cast<uint64_t>(recipe.seed) + 1);
       discriminator_.emplace(
-          trainable_network<PatchDiscriminator>(std::move(fresh), config, "discriminator", leaves));
+          trainable_network<PatchDiscriminator>(std::move(fresh), config, "discriminator", judging, leaves));
       judge_ = std::make_unique<TrainedNetwork>("discriminator", leaves, recipe.optimizer,
                                                 EmaRecipe{.keep = false});
     }
-    if (!r.vgg16.empty()) lpips_.emplace(load_lpips(r.vgg16));
+    if (!r.vgg16.empty()) lpips_.emplace(load_lpips(r.vgg16, judging));
     objective_.emplace(r.loss, discriminator_ ? &*discriminator_ : nullptr, lpips_ ? &*lpips_ : nullptr);
     objective_->checkpoint_activations(recipe.checkpoint_activations);
     guard_ = StepGuard(recipe.optimizer.clip);
+    if (placement_.dtype == DType::F16) guard_.scale_losses();
   }
 
   void start(int64_t step) override {
@@ -91,11 +97,13 @@ class AutoencoderTrainer final : public Trainer {
     DiscriminatorLosses judged;
     const double share = 1.0 / static_cast<double>(recipe_.accumulate);
     const bool discriminates = objective_->discriminates(step_);
+    objective_->scale_loss(guard_.loss_scale());
     for (int64_t i = 0; i < recipe_.accumulate; ++i) {
       const PictureBatch batch = *prefetch_->next();
       const AutoencoderLosses l = objective_->autoencoder_pass(
-          *autoencoder_, batch.pictures, noise_for(batch.pictures, Purpose::Posterior, batch.number), step_);
-      generator_->gather(share);
+          *autoencoder_, to_device(batch.pictures, placement_.device),
+          to_device(noise_for(batch.pictures, Purpose::Posterior, batch.number), placement_.device), step_);
+      generator_->gather(share / guard_.loss_scale());
       losses.total += l.total * share;
       losses.reconstruction += l.reconstruction * share;
       losses.perceptual += l.perceptual * share;
@@ -105,7 +113,8 @@ class AutoencoderTrainer final : public Trainer {
       losses.generator += l.generator * share;
       losses.balance += l.balance * share;
       if (!discriminates) continue;
-      const DiscriminatorLosses d = objective_->discriminator_pass(batch.pictures);
+      const DiscriminatorLosses d =
+          objective_->discriminator_pass(to_device(batch.pictures, placement_.device));
       judge_->gather(share);
       judged.total += d.total * share;
       judged.real += d.real * share;
@@ -197,7 +206,7 @@ class AutoencoderTrainer final : public Trainer {
 
   void export_model(const std::filesystem::path& folder) override {
     // Latents of deviation 1 are what a denoiser works on (latent-diffusion, ddpm.py, scale_by_std).
-    AutoencoderPart part{weights(), config_};
+    AutoencoderPart part{on_cpu(weights()), config_};
     if (frozen_.empty()) {
       part.config.shift_factor = 0;
       part.config.scaling_factor = 1 / latent_deviation();
@@ -258,10 +267,12 @@ class AutoencoderTrainer final : public Trainer {
 
   Autoencoder result_network() const {
     CheckpointParameters parameters(weights(), "autoencoder");
-    return Autoencoder(Scope(parameters), config_);
+    PlacedParameters placed(parameters, placement_);
+    return Autoencoder(Scope(placed), config_);
   }
 
   Recipe recipe_;
+  Placement placement_;
   TrainingSet data_;
   AutoencoderConfig config_;
   TensorMap frozen_;  // what is not trained

@@ -30,6 +30,7 @@
 #include "sinopia/train/trainers/conditions/labels.h"
 #include "sinopia/train/trainers/latents.h"
 #include "sinopia/train/trainers/training_set.h"
+#include "sinopia/train/training_state.h"
 
 namespace sinopia {
 namespace {
@@ -122,9 +123,10 @@ class DiffusionTrainer final : public Trainer {
   explicit DiffusionTrainer(const Recipe& recipe)
       : recipe_(recipe),
         seed_(static_cast<uint64_t>(recipe.seed)),
+        placement_(placement_of(recipe)),
         parts_(starting_parts(recipe)),
         data_(recipe.data, recipe.batch, seed_),
-        latents_(data_, parts_.vae, recipe.data.cache, seed_) {
+        latents_(data_, parts_.vae, recipe.data.cache, seed_, placement_) {
     const DiffusionRecipe& r = recipe.diffusion;
     const ConditionContext context{recipe_, parts_.unet.config, parts_.vae.config, data_, parts_.class_names};
     if (wants_labels(context) && parts_.class_names.empty()) parts_.class_names = data_.labels();
@@ -144,6 +146,7 @@ class DiffusionTrainer final : public Trainer {
     if (!recipe.data.cache.empty() && r.text == TextTraining::Frozen)
       text_cache_.emplace(recipe.data.cache, "text-" + hash_of_weights(parts_.text_encoders));
     guard_ = StepGuard(recipe.optimizer.clip);
+    if (placement_.dtype == DType::F16) guard_.scale_losses();
   }
 
   void start(int64_t step) override {
@@ -157,7 +160,7 @@ class DiffusionTrainer final : public Trainer {
     double loss = 0;
     for (int64_t i = 0; i < recipe_.accumulate; ++i) {
       loss += share * backward_pass(*prefetch_->next());
-      for (auto& network : trained_) network->gather(share);
+      for (auto& network : trained_) network->gather(share / guard_.loss_scale());
     }
     const double rate = learning_rate(recipe_.optimizer.rate, step_, recipe_.steps);
     const double text_rate = rate_with_peak(recipe_.optimizer.rate, rate, recipe_.diffusion.text_rate);
@@ -242,9 +245,10 @@ class DiffusionTrainer final : public Trainer {
       request.width = static_cast<int>(recipe_.data.width);
       request.height = static_cast<int>(recipe_.data.height);
       request.seed = seed_ + i;
-      GenerationResult result = run_generation({*networks.unet, latents_.autoencoder(), nullptr, nullptr, text, mapped,
-                                                objective_->schedule(), scheduler_, name, parts_.class_names},
-                                               request);
+      GenerationResult result =
+          run_generation({*networks.unet, latents_.autoencoder(), nullptr, nullptr, text, mapped,
+                          objective_->schedule(), scheduler_, name, parts_.class_names},
+                         request);
       shown.push_back(std::move(result.images.front()));
     }
     return picture_grid(shown, static_cast<int>(kShown));
@@ -252,10 +256,10 @@ class DiffusionTrainer final : public Trainer {
 
   void export_model(const std::filesystem::path& folder) override {
     CheckpointParts parts = parts_;
-    parts.unet.tensors = trained_.front()->result();
+    parts.unet.tensors = on_cpu(trained_.front()->result());
     if (recipe_.diffusion.text == TextTraining::Trained)
       for (size_t i = 0; i < parts.text_encoders.size(); ++i)
-        parts.text_encoders[i].tensors = trained_[i + 1]->result();
+        parts.text_encoders[i].tensors = on_cpu(trained_[i + 1]->result());
     convert_dtype(parts, recipe_.export_type);
     save_diffusers_folder(folder, parts);
   }
@@ -274,12 +278,13 @@ class DiffusionTrainer final : public Trainer {
   Network train(Part& part, const std::string& name, bool trained) {
     if (!trained) {
       CheckpointParameters given(part.tensors, name);
-      Network network(Scope(given), part.config);
+      PlacedParameters placed(given, placement_);
+      Network network(Scope(placed), part.config);
       given.finish();
       return network;
     }
     TensorMap leaves;
-    auto network = trainable_network<Network>(std::move(part.tensors), part.config, name, leaves);
+    auto network = trainable_network<Network>(std::move(part.tensors), part.config, name, placement_, leaves);
     part.tensors.clear();
     trained_.push_back(std::make_unique<TrainedNetwork>(name, leaves, recipe_.optimizer, recipe_.ema));
     return network;
@@ -288,12 +293,14 @@ class DiffusionTrainer final : public Trainer {
   DiffusionNetworks result_networks() const {
     DiffusionNetworks networks;
     CheckpointParameters unet(trained_.front()->result(), "unet");
-    networks.unet.emplace(Scope(unet), parts_.unet.config);
+    PlacedParameters placed_unet(unet, placement_);
+    networks.unet.emplace(Scope(placed_unet), parts_.unet.config);
     for (size_t i = 0; i < parts_.text_encoders.size(); ++i) {
       const TextEncoderPart& part = parts_.text_encoders[i];
       CheckpointParameters text(part.tensors.empty() ? trained_[i + 1]->result() : part.tensors,
                                 "text encoder");
-      networks.texts.emplace_back(Scope(text), part.config);
+      PlacedParameters placed_text(text, placement_);
+      networks.texts.emplace_back(Scope(placed_text), part.config);
     }
     return networks;
   }
@@ -341,7 +348,7 @@ class DiffusionTrainer final : public Trainer {
     const RecordGradients on;
     const Tensor loss = objective_->loss(
         denoise(networks_, noised, batch.captions, batch.latents.sizes, batch.conditions), noised);
-    backward(loss);
+    backward(loss * guard_.loss_scale());
     return item(loss);
   }
 
@@ -433,6 +440,7 @@ class DiffusionTrainer final : public Trainer {
 
   Recipe recipe_;
   uint64_t seed_;
+  Placement placement_;
   CheckpointParts parts_;
   TrainingSet data_;
   LatentSource latents_;

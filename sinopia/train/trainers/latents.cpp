@@ -23,13 +23,14 @@ Tensor as_batch_of_one(const Tensor& picture) {
 }  // namespace
 
 LatentSource::LatentSource(const TrainingSet& data, const AutoencoderPart& part, const std::string& cache,
-                           uint64_t seed)
+                           uint64_t seed, const Placement& placement)
     : data_(data), seed_(seed) {
   SINOPIA_CHECK(cache.empty() || data.is_fixed(), InvalidArgument,
                 "[train] data.cache needs pictures that are the same each time: data.crop: center and "
                 "data.random_background: false");
   CheckpointParameters parameters(part.tensors, "autoencoder");
-  autoencoder_.emplace(Scope(parameters), part.config);
+  PlacedParameters placed(parameters, placement);
+  autoencoder_.emplace(Scope(placed), part.config);
   parameters.finish();
   if (!cache.empty()) cache_.emplace(cache, "latents-" + hash_of_tensors(part.tensors));
 }

@@ -28,7 +28,8 @@ class LatentSource {
  public:
   /// `data` must outlive this. cache: a folder, or empty. Throws InvalidArgument for a cache of pictures that
   /// are not the same each time.
-  LatentSource(const TrainingSet& data, const AutoencoderPart& part, const std::string& cache, uint64_t seed);
+  LatentSource(const TrainingSet& data, const AutoencoderPart& part, const std::string& cache, uint64_t seed,
+               const Placement& placement);
 
   /// Reads and prepares the pictures that the cache does not have, or all of them. For a thread of its own.
   PictureLatents prepare(const TrainingSet::Batch& batch, int64_t number, bool all_pixels) const;

@@ -1,12 +1,13 @@
 #include "sinopia/train/trainers/trained_network.h"
 
 #include <algorithm>
-#include <cstring>
 #include <utility>
 
 #include "sinopia/autograd/tape.h"
+#include "sinopia/backend/devices.h"
 #include "sinopia/base/error.h"
 #include "sinopia/io/safetensors.h"
+#include "sinopia/train/training_state.h"
 
 namespace sinopia {
 namespace {
@@ -31,6 +32,14 @@ fs::path file_of(const fs::path& folder, const std::string& name, const char* ki
 
 }  // namespace
 
+Placement placement_of(const Recipe& recipe) {
+  const Device device = open_device(recipe.device);
+  SINOPIA_CHECK(!device.is_cpu() || recipe.precision == DType::F32, InvalidArgument,
+                "[train] the CPU computes in f32: expected precision: f32, got {}",
+                to_string(recipe.precision));
+  return {device, recipe.precision};
+}
+
 TrainedNetwork::TrainedNetwork(std::string name, TensorMap leaves, const OptimizerRecipe& optimizer,
                                const EmaRecipe& ema)
     : name_(std::move(name)),
@@ -49,9 +58,11 @@ void TrainedNetwork::finish_step(bool taken) {
 }
 
 void TrainedNetwork::write(const fs::path& folder) const {
-  write_safetensors(file_of(folder, name_, ""), {.tensors = leaves_, .metadata = {}});
-  write_safetensors(file_of(folder, name_, ".optimizer"), {.tensors = optimizer_.state(), .metadata = {}});
-  if (ema_) write_safetensors(file_of(folder, name_, ".average"), {.tensors = ema_->state(), .metadata = {}});
+  write_safetensors(file_of(folder, name_, ""), {.tensors = on_cpu(leaves_), .metadata = {}});
+  write_safetensors(file_of(folder, name_, ".optimizer"),
+                    {.tensors = on_cpu(optimizer_.state()), .metadata = {}});
+  if (ema_)
+    write_safetensors(file_of(folder, name_, ".average"), {.tensors = on_cpu(ema_->state()), .metadata = {}});
 }
 
 void TrainedNetwork::read(const fs::path& folder) {
@@ -64,10 +75,7 @@ void TrainedNetwork::read(const fs::path& folder) {
                 "[train] '{}' holds another network than the recipe describes", file.string());
   optimizer_.restore(read_safetensors(file_of(folder, name_, ".optimizer")).tensors);
   if (ema_) ema_->restore(read_safetensors(file_of(folder, name_, ".average")).tensors);
-  for (auto& [name, leaf] : leaves_) {
-    const Tensor& weight = weights.find(name)->second;
-    std::memcpy(leaf.raw(), weight.raw(), weight.bytes());
-  }
+  for (auto& [name, leaf] : leaves_) overwrite(leaf, weights.find(name)->second);
 }
 
 TensorMap TrainedNetwork::result() const {

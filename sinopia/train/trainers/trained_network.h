@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "sinopia/nn/parameters.h"
+#include "sinopia/nn/placement.h"
 #include "sinopia/train/ema.h"
 #include "sinopia/train/optimizers/gradients.h"
 #include "sinopia/train/recipe/recipe.h"
@@ -48,16 +49,23 @@ class TrainedNetwork {
 };
 
 /// A network on leaves that hold what a checkpoint's tensors do, which are all used; `what` names it in
-/// errors, `trains` is that of TrainableParameters. Throws as CheckpointParameters does.
+/// errors, `trains` is that of TrainableParameters. Leaves are f32 wherever and in whatever the network
+/// computes. Throws as CheckpointParameters does.
 template <class Network, class Config>
-Network trainable_network(TensorMap tensors, const Config& config, const std::string& what, TensorMap& leaves,
+Network trainable_network(TensorMap tensors, const Config& config, const std::string& what,
+                          const Placement& placement, TensorMap& leaves,
                           std::function<bool(std::string_view)> trains = {}) {
   CheckpointParameters given(std::move(tensors), what);
-  TrainableParameters parameters(given, std::move(trains));
+  PlacedParameters placed(given, placement, DType::F32);
+  TrainableParameters parameters(placed, std::move(trains));
   Network network(Scope(parameters), config);
   given.finish();
   leaves = parameters.leaves();
   return network;
 }
+
+/// The device of a recipe, made ready, and what its networks compute in there. Throws as open_device does,
+/// and InvalidArgument for a precision that the CPU does not have.
+Placement placement_of(const Recipe& recipe);
 
 }  // namespace sinopia

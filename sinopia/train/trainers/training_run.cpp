@@ -35,9 +35,13 @@ RunCheckpoints checkpoints_of(const Recipe& recipe) {
 
 void write_checkpoint(Trainer& trainer, int64_t step, const fs::path& folder) {
   for (const TrainedNetwork* network : trainer.networks()) network->write(folder);
-  const nlohmann::ordered_json state{{"step", step},
-                                     {"skipped", trainer.guard().skipped()},
-                                     {"skipped_in_a_row", trainer.guard().skipped_in_a_row()}};
+  nlohmann::ordered_json state{{"step", step},
+                               {"skipped", trainer.guard().skipped()},
+                               {"skipped_in_a_row", trainer.guard().skipped_in_a_row()}};
+  if (const LossScale* scale = trainer.guard().scale()) {
+    state["loss_scale"] = scale->value();
+    state["steps_at_loss_scale"] = scale->steps_at_value();
+  }
   write_file(folder / "run.json", std::string_view(state.dump(2) + "\n"));
 }
 
@@ -56,6 +60,12 @@ int64_t read_checkpoint_folder(Trainer& trainer, const RunCheckpoints::Entry& en
                 count("step"));
   for (TrainedNetwork* network : trainer.networks()) network->read(entry.folder);
   trainer.guard().restore(count("skipped"), count("skipped_in_a_row"));
+  // A run that computed in another type before has none: then it begins anew.
+  if (LossScale* scale = trainer.guard().scale(); scale && state.contains("loss_scale")) {
+    SINOPIA_CHECK(state["loss_scale"].is_number(), Corrupt, "[train] '{}' has no sound loss_scale",
+                  (entry.folder / "run.json").string());
+    scale->restore(state["loss_scale"].get<double>(), count("steps_at_loss_scale"));
+  }
   return entry.step;
 }
 
