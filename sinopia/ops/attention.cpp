@@ -35,7 +35,13 @@ Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const Attent
   SINOPIA_CHECK(!wants_gradient(bias), Unsupported, "[attention] a bias has no gradient");
   return record("attention", y, std::array{&q, &k, &v}, [q, k, v, bias, options, y](const Tensor& dy) {
     Tensor dq = empty_like(q), dk = empty_like(k), dv = empty_like(v);
-    if (dy.numel() > 0) kernels(q.device()).attention_backward(q, k, v, bias, options, y, dy, dq, dk, dv);
+    Kernels& device = kernels(q.device());
+    if (dy.numel() > 0) {
+      device.attention_backward(q, k, v, bias, options, y, dy, dq, dk, dv);
+    } else {  // no queries: nothing reaches the keys
+      device.fill(dk, 0);
+      device.fill(dv, 0);
+    }
     return Gradients{dq, dk, dv};
   });
 }

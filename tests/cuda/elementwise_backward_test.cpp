@@ -80,12 +80,14 @@ TEST_F(ElementwiseBackward, SumMiddle) {
         SCOPED_TRACE(std::string(to_string(dtype)) + " " + to_string(shape));
         if (odd && shape.numel() == 0) continue;
         const Tensor x = rounded_to(random_tensor(shape, 9, 1, 0.3f), dtype);
-        Tensor expected = Tensor::empty({shape[0], shape[2]}), y = empty(expected.shape(), dtype);
+        Tensor expected = Tensor::empty({shape[0], shape[2]});
+        Guarded y(expected.shape(), dtype, device());
         cpu_kernels().sum_middle(x, expected);
         const Tensor gx = there(x, dtype);
-        gpu().sum_middle(odd ? misaligned(gx) : gx, y);
+        gpu().sum_middle(odd ? misaligned(gx) : gx, y.tensor());
+        y.check();
         const double terms = std::sqrt(static_cast<double>(shape[1]));
-        expect_rounded(back(y), expected, dtype, 1e-6, 4 * terms * kEpsilon);
+        expect_rounded(back(y.tensor()), expected, dtype, 1e-6, 4 * terms * kEpsilon);
       }
 }
 

@@ -22,9 +22,10 @@ TEST_F(Elementwise, UnaryIsThatOfTheCpu) {
         const Tensor x = rounded_to(with_special_values({n}, 1, 3), dtype);
         Tensor expected = empty_like(x);
         cpu_kernels().unary(op, x, expected);
-        Tensor y = empty({n}, dtype);
-        gpu().unary(op, there(x, dtype), y);
-        expect_rounded(back(y), expected, dtype, 6e-7, absolute_error(op));
+        Guarded y({n}, dtype, device());
+        gpu().unary(op, there(x, dtype), y.tensor());
+        expect_rounded(back(y.tensor()), expected, dtype, 6e-7, absolute_error(op));
+        y.check();
       }
 }
 

@@ -36,6 +36,31 @@ inline Tensor misaligned_like(const Tensor& x) {
   return Tensor::empty({x.numel() + 1}, x.dtype(), x.device()).slice(1, x.numel() + 1).reshape(x.shape());
 }
 
+/// A tensor within a larger one, to see whether a kernel writes beside it.
+class Guarded {
+ public:
+  Guarded(const Shape& shape, DType dtype, Device device)
+      : whole_(Tensor::empty({shape.numel() + 2 * kGuard}, dtype, device)),
+        inside_(whole_.slice(kGuard, kGuard + shape.numel()).reshape(shape)) {
+    kernels(device).fill(whole_, 7);
+  }
+  Tensor& tensor() { return inside_; }
+  /// Nothing around it has changed.
+  void check() const {
+    const int64_t n = whole_.numel();
+    for (const Tensor& side : {whole_.slice(0, kGuard), whole_.slice(n - kGuard, n)}) {
+      const Tensor here = copy_to(side, Device{});
+      Tensor expected = empty_like(here);
+      cpu_kernels().fill(expected, 7);
+      EXPECT_TRUE(same_bits(here, expected)) << "written to beside the tensor";
+    }
+  }
+
+ private:
+  static constexpr int64_t kGuard = 16;  ///< elements, a multiple of 16 bytes
+  Tensor whole_, inside_;
+};
+
 /// Random numbers with those among them that need care.
 inline Tensor with_special_values(const Shape& shape, unsigned seed, float scale) {
   constexpr float kInfinity = std::numeric_limits<float>::infinity();

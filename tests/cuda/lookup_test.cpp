@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "sinopia/backend/recorded_call.h"
 #include "tests/cuda/on_gpu.h"
 
 namespace sinopia {
@@ -128,6 +129,24 @@ TEST_F(CudaSumRows, AreThoseOfTheCpuToTheBit) {
   check(ids_of(512, 33, 5), 33, 129);
   check(ids_of(1025, 1, 6), 1, 257);  // one row has all of them
   check(Tensor::empty({0}, DType::I32), 40, 7);
+}
+
+TEST_F(CudaSumRows, AndTheNearestCanBeRecorded) {
+  RecordedCall call;
+  for (unsigned seed = 1; seed <= 4; ++seed) {
+    const Tensor x = whole_numbers({70, 6}, seed, -9, 9), table = whole_numbers({300, 6}, seed + 9, -9, 9);
+    const auto y = call(std::vector{there(x), there(table)}, [&](std::span<const Tensor> in) {
+      Tensor place = empty({70}, DType::I32), sums = empty({300, 6});
+      gpu().nearest_rows(in[0], in[1], place);
+      gpu().sum_rows(in[0], place, sums);
+      return std::vector{sums};
+    });
+    Tensor place = Tensor::empty({70}, DType::I32), sums = Tensor::empty({300, 6});
+    cpu_kernels().nearest_rows(x, table, place);
+    cpu_kernels().sum_rows(x, place, sums);
+    EXPECT_TRUE(same_bits(back(y[0]), sums));
+  }
+  EXPECT_TRUE(call.replayed());
 }
 
 TEST_F(CudaSumRows, NaNReachesItsRowAlone) {

@@ -4,6 +4,7 @@
 #include <random>
 #include <thread>
 
+#include "sinopia/backend/cuda/block_pool.h"
 #include "sinopia/backend/cuda/reclaim.h"
 #include "sinopia/backend/parameter_store.h"
 #include "sinopia/tensor/allocator.h"
@@ -77,6 +78,42 @@ TEST_F(CudaMemory, RefusesMoreThanTheLimit) {
   memory().set_limit(0);
   bytes(kMiB);
   EXPECT_EQ(kind_of([&] { memory().allocate(size_t{1} << 50); }), ErrorKind::OutOfMemory);
+}
+
+TEST(CudaBlockPool, TakesTheBestFitAndMeltsNeighbours) {
+  using cuda::Block;
+  using cuda::BlockPool;
+  EXPECT_EQ(BlockPool::block_size(0), 512u);
+  EXPECT_EQ(BlockPool::block_size(513), 1024u);
+  EXPECT_EQ(BlockPool::block_size(kMiB - 1), kMiB);  // no longer small
+  EXPECT_EQ(BlockPool::block_size(3 * kMiB + 1), 3 * kMiB + 65536);
+  BlockPool pool, other;
+  std::vector<char> memory(64);  // never touched
+  char* const base = memory.data();
+  pool.add(base, 20 * kMiB, false);
+  EXPECT_EQ(pool.take(512), nullptr);  // of the small ones there are none
+  EXPECT_EQ(pool.take(21 * kMiB), nullptr);
+  std::vector<Block*> blocks;
+  for (const size_t size : {3, 1, 2, 1, 4}) blocks.push_back(pool.take(size * kMiB));
+  EXPECT_EQ(blocks[4]->data, base + 7 * kMiB);
+  pool.give_back(blocks[0]);
+  pool.give_back(blocks[2]);
+  pool.give_back(blocks[4]);
+  Block* const best = pool.take(2 * kMiB);
+  EXPECT_EQ(best->data, base + 4 * kMiB);
+  Block* const next = pool.take(2 * kMiB);
+  EXPECT_EQ(next->data, base);
+  EXPECT_EQ(pool.take(kMiB)->data, base + 2 * kMiB);
+  EXPECT_EQ(pool.idle_segment(kMiB), nullptr);
+  pool.move(pool.segments().front(), other);
+  EXPECT_EQ(pool.take(kMiB), nullptr);
+  EXPECT_EQ(next->segment->pool, &other);
+  other.give_back(blocks[1]);
+  other.give_back(next);
+  other.give_back(best);
+  Block* const melted = other.take(3 * kMiB);  // the second and the third
+  EXPECT_EQ(melted->data, base + 3 * kMiB);
+  EXPECT_EQ(other.take(13 * kMiB)->data, base + 7 * kMiB);
 }
 
 // What a denoising step does: tensors of many sizes that come and go, some of them for long.
@@ -188,12 +225,14 @@ struct Hoard {
   std::vector<Tensor> tensors;
   int asked = 0;
   size_t wanted = 0;
+  std::function<void()> also;
 };
 Hoard* hoard = nullptr;
 size_t give_up_hoard(size_t wanted) {
   if (!hoard) return 0;
   ++hoard->asked;
   hoard->wanted = wanted;
+  if (hoard->also) hoard->also();
   size_t given = 0;
   while (given < wanted && !hoard->tensors.empty()) {
     given += hoard->tensors.back().bytes();
@@ -210,7 +249,11 @@ TEST_F(CudaMemory, AsksForWhatCanBeGivenUp) {
   limit(20 * kMiB);
   for (int i = 0; i < 10; ++i) mine.tensors.push_back(bytes(2 * kMiB));
   EXPECT_EQ(mine.asked, 0);
+  mine.also = [&] {  // is not asked again for what it asks for itself
+    EXPECT_EQ(kind_of([&] { bytes(kMiB); }), ErrorKind::OutOfMemory);
+  };
   const Tensor x = bytes(5 * kMiB);
+  mine.also = nullptr;
   EXPECT_EQ(mine.asked, 1);
   EXPECT_EQ(mine.wanted, 5 * kMiB);
   EXPECT_EQ(mine.tensors.size(), 7u);

@@ -99,8 +99,8 @@ TEST_F(CudaNorm, RowsMatchTheFormula) {
         SCOPED_TRACE(::testing::Message() << "D " << D << " " << to_string(dtype) << " " << combination);
         expect_close(layer_norm(there(x, dtype), there(w, dtype_w), there(b, dtype_b)),
                      exact_row_norm(x, true, w, b), tolerance(dtype), tolerance(dtype));
-        expect_close(rms_norm(there(x, dtype), there(w, dtype_w)), exact_row_norm(x, false, w, {}), 0,
-                     tolerance(dtype));
+        expect_close(rms_norm(there(x, dtype), there(w, dtype_w)), exact_row_norm(x, false, w, {}),
+                     dtype == DType::F16 ? 0x1p-25 : 0, tolerance(dtype));  // f16 has few numbers below 6e-5
       }
     }
   }
@@ -156,17 +156,18 @@ TEST_F(CudaNorm, GroupsMatchTheFormula) {
   };
   unsigned seed = 1;
   // Small pictures that a block norms by itself, and large ones; groups that share wide runs, that have no
-  // wide runs, that reach over the strips of two blocks; a single number; many pictures.
-  for (const Case& c :
-       {Case{{2, 3, 5, 8}, 2}, Case{{1, 7, 7, 30}, 3}, Case{{3, 6}, 3}, Case{{1, 1, 1, 4}, 1},
-        Case{{2, 257, 32}, 32}, Case{{1, 16, 17, 20}, 5}, Case{{2, 23, 23, 64}, 32}, Case{{1, 513, 7}, 7},
-        Case{{2, 9, 7, 320}, 32}, Case{{2, 53, 31, 320}, 32}, Case{{1, 64, 65, 64}, 4},
-        Case{{1, 3, 2, 2, 2, 12}, 4}, Case{{1, 1030, 3}, 1}, Case{{1, 90000, 3}, 1}, Case{{1, 2, 5000}, 1},
-        Case{{1, 37, 6400}, 5}, Case{{1, 41, 4002}, 2}, Case{{1, 700, 96}, 96}, Case{{2100, 2, 4}, 2},
-        Case{{1, 11000, 24}, 8}}) {
+  // wide runs, that reach over the strips of two blocks; a single number; many pictures; many blocks.
+  for (const Case& c : {Case{{2, 3, 5, 8}, 2},      Case{{1, 7, 7, 30}, 3},   Case{{3, 6}, 3},
+                        Case{{1, 1, 1, 4}, 1},      Case{{2, 257, 32}, 32},   Case{{1, 16, 17, 20}, 5},
+                        Case{{2, 23, 23, 64}, 32},  Case{{1, 513, 7}, 7},     Case{{2, 9, 7, 320}, 32},
+                        Case{{2, 53, 31, 320}, 32}, Case{{1, 64, 65, 64}, 4}, Case{{1, 3, 2, 2, 2, 12}, 4},
+                        Case{{1, 1030, 3}, 1},      Case{{1, 90000, 3}, 1},   Case{{1, 2, 5000}, 1},
+                        Case{{1, 37, 6400}, 5},     Case{{1, 41, 4002}, 2},   Case{{1, 700, 96}, 96},
+                        Case{{2100, 2, 4}, 2},      Case{{1, 4300, 385}, 5},  Case{{1, 11000, 24}, 8}}) {
     const int64_t C = c.x.dim(-1);
     for (DType dtype : kFloats) {
       if (c.x.numel() > 100000 && dtype == DType::F16) continue;  // as bf16
+      if (c.x.numel() > 1000000 && dtype != DType::F32) continue;
       const Tensor x = rounded_to(random_tensor(c.x, seed++, 2, 1), dtype);
       const DType dtype_w = kFloats[seed % 3], dtype_b = kFloats[(seed / 3) % 3];
       const Tensor w = rounded_to(random_tensor({C}, seed++), dtype_w),
@@ -187,11 +188,6 @@ TEST_F(CudaNorm, GroupsMatchTheFormula) {
 }
 
 TEST_F(CudaNorm, GroupsOfMorePicturesThanOneLaunchTakes) {
-  // Each too large for one block alone.
-  const Tensor x = random_tensor({1026, 1, 513}, 1);
-  Tensor large = random_tensor({1, 129, 513}, 2);
-  expect_close(group_norm(there(large), 1, {}, {}), exact_group_norm(large, 1, {}, {}), tolerance(DType::F32),
-               tolerance(DType::F32));
   const Tensor many = random_tensor({1026, 2, 770}, 3);  // of one group whose channels no block takes at once
   expect_close(group_norm(there(many), 1, {}, {}), exact_group_norm(many, 1, {}, {}), tolerance(DType::F32),
                tolerance(DType::F32));
@@ -247,7 +243,9 @@ TEST_F(CudaNorm, AConstantGroupIsItsBias) {
     Tensor x = Tensor::empty({1, P, 16});
     std::fill_n(x.data<float>(), x.numel(), 12345.678f);
     const Tensor b = random_tensor({16}, 1);
-    expect_close(group_norm(there(x), 2, {}, there(b)), exact_group_norm(x, 2, {}, b), 0, kEpsilon);
+    std::vector<double> expected = doubles(x);
+    for (size_t i = 0; i < expected.size(); ++i) expected[i] = parameter(b, static_cast<int64_t>(i % 16), 0);
+    expect_close(group_norm(there(x), 2, {}, there(b)), expected, kEpsilon, kEpsilon);
   }
 }
 
@@ -288,10 +286,12 @@ struct Gradient {
   Tensor dx, dw, db;
 };
 
-/// The gradients of one kernel on both devices; dw and db start as NaN.
+/// The gradients of one kernel on both devices; dw and db start as NaN. dx is the rest of terms of about 1
+/// that cancel, or of 1 / sqrt(eps) where a norm is of one number.
 template <class Call>
 void expect_same_gradients(const Call& call, const Shape& shape, double relative, Device device, bool with_dw,
                            bool with_db) {
+  const double terms = shape.numel() == 1 ? 316 : 1;
   const auto of = [&](Device where) {
     const auto fresh = [&](const Shape& s) {
       Tensor t = Tensor::empty(s);
@@ -308,7 +308,7 @@ void expect_same_gradients(const Call& call, const Shape& shape, double relative
     if (!here) return;
     SCOPED_TRACE(name);
     const std::vector<double> values = doubles(here);
-    double largest = 0;
+    double largest = terms;
     for (double v : values) largest = std::max(largest, std::abs(v));
     expect_close(back(there), values, relative * largest, relative);
   };
@@ -319,11 +319,12 @@ void expect_same_gradients(const Call& call, const Shape& shape, double relative
 
 TEST_F(CudaNorm, RowGradients) {
   unsigned seed = 1;
-  for (const Shape& shape : {Shape{1, 1}, Shape{3, 7}, Shape{5, 8}, Shape{150, 20}, Shape{2, 9, 320},
-                             Shape{11, 1280}, Shape{3, 4096}, Shape{5, 1023}, Shape{7, 2001}, Shape{2, 4100},
-                             Shape{2000, 12}, Shape{0, 16}}) {
+  for (const Shape& shape :
+       {Shape{1, 1}, Shape{3, 7}, Shape{5, 8}, Shape{150, 20}, Shape{2, 3, 320}, Shape{5, 1280},
+        Shape{2, 4096}, Shape{5, 1023}, Shape{9, 1201}, Shape{2, 4100}, Shape{600, 12}, Shape{0, 16}}) {
     for (const auto& [with_w, with_dw, with_db] :
          {std::tuple(true, true, true), {true, false, true}, {false, true, false}, {false, false, false}}) {
+      if (shape.dim(-1) > 1000 && !(with_w && with_dw)) continue;
       const DType dtype = kFloats[seed % 3];
       const int64_t D = shape.dim(-1);
       const Tensor x = random_tensor(shape, seed++, 2, 1), dy = random_tensor(shape, seed++),
@@ -363,12 +364,14 @@ TEST_F(CudaNorm, GroupGradients) {
     int groups;
     float mean;
   };
-  for (const Case& c : {Case{{2, 3, 5, 8}, 2, 1}, Case{{1, 7, 7, 30}, 3, 1}, Case{{3, 6}, 3, 1},
-                        Case{{2, 257, 32}, 32, 0}, Case{{1, 23, 23, 64}, 4, 0}, Case{{2, 40, 31, 40}, 4, -2},
-                        Case{{1, 4003, 8}, 2, 1e3f}, Case{{1, 9, 1032}, 43, 0}, Case{{1, 5, 2001}, 3, 0},
-                        Case{{70, 4, 4}, 2, 0}, Case{{1, 300, 96}, 96, 0}, Case{{0, 3, 8}, 2, 0}}) {
+  for (const Case& c :
+       {Case{{2, 3, 5, 8}, 2, 1}, Case{{1, 7, 7, 30}, 3, 1}, Case{{3, 6}, 3, 1}, Case{{2, 257, 32}, 32, 0},
+        Case{{1, 23, 23, 64}, 4, 0}, Case{{2, 40, 31, 40}, 4, -2}, Case{{1, 4003, 8}, 2, 1e3f},
+        Case{{1, 9, 1032}, 43, 0}, Case{{1, 5, 2001}, 3, 0}, Case{{70, 4, 4}, 2, 0},
+        Case{{1, 300, 96}, 96, 0}, Case{{1, 4300, 385}, 5, 0}, Case{{0, 3, 8}, 2, 0}}) {
     for (const auto& [with_w, with_dw, with_db] :
          {std::tuple(true, true, true), {true, false, true}, {false, true, false}, {false, false, false}}) {
+      if (c.x.numel() > 1000000 && !(with_w && with_dw)) continue;
       const DType dtype = kFloats[seed % 3];
       const Tensor x = random_tensor(c.x, seed++, 2, c.mean), dy = random_tensor(c.x, seed++),
                    w = with_w ? to_dtype(random_tensor({c.x.dim(-1)}, seed++), dtype) : Tensor();

@@ -15,9 +15,12 @@ class Permute : public OnGpu {
       static_cast<unsigned char*>(x.raw())[i] = static_cast<unsigned char>(i * 37 + i / 251 + i / 65537);
     std::vector<int64_t> extents;
     for (const int axis : axes) extents.push_back(shape.dim(axis));
-    Tensor expected = Tensor::empty(Shape(extents), dtype), y = empty(Shape(extents), dtype);
+    Tensor expected = Tensor::empty(Shape(extents), dtype);
+    Guarded guarded(Shape(extents), dtype, device());
+    Tensor& y = guarded.tensor();
     cpu_kernels().permute(x, axes, expected);
     gpu().permute(odd ? misaligned(there(x)) : there(x), axes, y);
+    guarded.check();
     EXPECT_TRUE(same_bits(copy_to(y, Device{}), expected))
         << to_string(dtype) << " " << to_string(shape) << " -> " << to_string(y.shape());
   }

@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "sinopia/backend/cuda/cublaslt.h"
 #include "tests/cuda/on_gpu.h"
 
@@ -149,28 +151,38 @@ TEST_F(Products, LinearOfQuantisedWeights) {
     }
 }
 
+// `rows` rows, those of x over and over.
+Tensor repeated(const Tensor& x, int64_t rows) {
+  Tensor y = Tensor::empty({rows, x.dim(1)});
+  for (int64_t row = 0; row < rows; ++row)
+    std::copy_n(x.data<float>() + row % x.dim(0) * x.dim(1), x.dim(1), y.data<float>() + row * x.dim(1));
+  return y;
+}
+
 // Above 8 Mi elements halves go through the activation after a rounding, or in the library.
 TEST_F(Products, LargeResultsWithAnActivation) {
-  const int64_t M = 4099, O = 2048, I = 8;
+  const int64_t M = 4099, O = 2048, I = 8, kRows = 5;
   for (const DType dtype : {DType::F16, DType::BF16})
     for (const Activation activation : {Activation::Silu, Activation::GeluTanh}) {
-      const Tensor x = rounded_to(random_tensor({M, I}, 15), dtype);
+      SCOPED_TRACE(::testing::Message() << to_string(dtype) << " " << static_cast<int>(activation));
+      const Tensor x = rounded_to(random_tensor({kRows, I}, 15), dtype);
       const Tensor w = rounded_to(random_tensor({O, I}, 16, 0.5f), dtype);
       const Tensor bias = rounded_to(random_tensor({O}, 17), dtype);
-      const Tensor add = dtype == DType::F16 ? rounded_to(random_tensor({M, O}, 18), dtype) : Tensor();
+      const Tensor add = dtype == DType::F16 ? rounded_to(random_tensor({kRows, O}, 18), dtype) : Tensor();
       Tensor y = empty({M, O}, dtype);
-      gpu().linear(there(x, dtype), there(w, dtype), there(bias, dtype), there(add, dtype), activation, y);
+      gpu().linear(there(repeated(x, M), dtype), there(w, dtype), there(bias, dtype),
+                   add ? there(repeated(add, M), dtype) : Tensor(), activation, y);
       const Tensor got = back(y);
-      for (const int64_t row : {int64_t{0}, int64_t{1}, int64_t{255}, int64_t{2048}, M - 1}) {
-        const Tensor some_add = add ? add.slice(row, row + 1) : add;
-        auto expected = linear_reference(x.slice(row, row + 1), w, bias, some_add, activation, dtype);
-        const auto before =
-            linear_reference(x.slice(row, row + 1), w, bias, some_add, Activation::None, dtype);
-        for (size_t i = 0; i < expected.size(); ++i)
-          expected[i].bound += (activation == Activation::Silu ? 1.2 * epsilon_of(dtype) : 0x1p-11) *
-                               std::abs(before[i].value);
-        expect_within(got.slice(row, row + 1), expected);
-      }
+      auto expected = linear_reference(x, w, bias, add, activation, dtype);
+      const auto before = linear_reference(x, w, bias, add, Activation::None, dtype);
+      for (size_t i = 0; i < expected.size(); ++i)
+        expected[i].bound +=
+            (activation == Activation::Silu ? 1.2 * epsilon_of(dtype) : 0x1p-11) * std::abs(before[i].value);
+      expect_within(got.slice(0, kRows), expected);
+      int64_t different = 0;
+      for (int64_t row = kRows; row < M; ++row)
+        different += !same_bits(got.slice(row, row + 1), got.slice(row % kRows, row % kRows + 1));
+      EXPECT_EQ(different, 0);
     }
 }
 
@@ -417,6 +429,30 @@ TEST_F(Products, Tf32OnlyWhenAskedFor) {
   expect_within(rounded, expected);
   gpu().matmul(there(a), there(b), Transpose::None, 1, y);
   expect_within(back(y), matmul_reference(a, b, Transpose::None, 1, {1, 8, 8}, DType::F32));
+}
+
+TEST_F(Products, Tf32IsNothingToHalves) {
+  for (const DType dtype : {DType::F16, DType::BF16}) {
+    const Tensor x = there(random_tensor({4, 30}, 40), dtype), w = there(random_tensor({8, 30}, 41), dtype);
+    Tensor expected = empty({4, 8}, dtype), y = empty({4, 8}, dtype);
+    gpu().linear(x, w, {}, {}, Activation::None, expected);
+    cuda::set_tf32(true);
+    gpu().linear(x, w, {}, {}, Activation::None, y);
+    cuda::set_tf32(false);
+    EXPECT_TRUE(same_bits(back(y), back(expected)));
+  }
+}
+
+TEST_F(Products, ABiasMustBeAligned) {
+  const Tensor x = there(random_tensor({64}, 42));
+  Tensor y = empty({1});
+  Product p;
+  p.m = p.n = p.k = 1;
+  p.a = p.b = x.raw();
+  p.bias = static_cast<const char*>(x.raw()) + 4;
+  p.y = y.raw();
+  expect_error(ErrorKind::InvalidArgument, "not at a multiple of 16 bytes",
+               [&] { static_cast<void>(multiply(p)); });
 }
 
 TEST_F(Products, OnlyFloatingPoint) {

@@ -77,9 +77,13 @@ TEST_F(CudaRecordedCall, StartsAnewForInputsOfAnotherKind) {
     expect_same(call(in, counted(calls)), work(in));
     return calls > before;
   };
-  const std::vector<std::vector<Tensor>> kinds{
-      {input(1)},           {input(2, {33, 5})},  {input(3, {5, 33}, DType::F16)},
-      {input(4), input(5)}, {input(6), Tensor()}, {input(7, {0, 33}), input(7)}};
+  const std::vector<std::vector<Tensor>> kinds{{input(1)},
+                                               {input(2, {33, 5})},
+                                               {input(3, {5, 33}, DType::F16)},
+                                               {input(3, {5, 33}, DType::BF16)},
+                                               {input(4), input(5)},
+                                               {input(6), Tensor()},
+                                               {input(7, {0, 33}), input(7)}};
   for (const auto& in : kinds) {
     EXPECT_TRUE(run(in));
     EXPECT_TRUE(run(in));

@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include "sinopia/backend/recorded_call.h"
 #include "tests/cuda/on_gpu.h"
 
 namespace sinopia {
@@ -120,6 +121,22 @@ TEST_F(CudaResize, NothingOfNothing) {
   for (const Kind kind : kKinds) {
     for (const Shape& shape : {Shape{0, 3, 3, 4}, Shape{2, 3, 3, 0}})
       EXPECT_EQ(there_resized(Tensor::empty(shape), DType::F32, 6, 6, kind).numel(), 0);
+  }
+}
+
+TEST_F(CudaResize, CanBeRecorded) {
+  for (const Kind kind : kKinds) {
+    RecordedCall call;
+    for (unsigned seed = 1; seed <= 4; ++seed) {
+      const Tensor x = random_tensor({1, 20, 7, 8}, seed), there_x = there(x);
+      const auto y = call(std::vector{there_x}, [&](std::span<const Tensor> in) {
+        Tensor result = empty({1, 4, 14, 8});
+        gpu().resize(in[0], kind.filter, kind.antialias, result);
+        return std::vector{result};
+      });
+      expect_close(back(y[0]), doubles(here_resized(x, 4, 14, kind)), 16 * kEpsilon, 0);
+    }
+    EXPECT_TRUE(call.replayed());
   }
 }
 

@@ -38,7 +38,8 @@ using Layout = cublasLtMatrixLayoutOpaque_t;
 using Description = cublasLtMatmulDescOpaque_t;
 
 constexpr int64_t kMostRows = int64_t{1} << 31, kMostBatch = 65535;
-constexpr size_t kWorkspace = 4096;  // what algorithms for long sums ask for
+constexpr uint64_t kMostOfResult = uint64_t{1} << 22;  // rows and columns; of more nothing is promised
+constexpr size_t kWorkspace = 4096;                    // what algorithms for long sums ask for
 constexpr uint64_t kMark = 0x53696e6f706961;
 
 std::mutex mutex;
@@ -80,6 +81,7 @@ cublasStatus_t status_of(const Description& d, const Layout& a, const Layout& b,
     if (static_cast<int64_t>(std::max(one->rows, one->columns)) >= kMostRows || one->batch > kMostBatch)
       return CUBLAS_STATUS_NOT_SUPPORTED;
   }
+  if (std::max(y.rows, y.columns) > kMostOfResult) return CUBLAS_STATUS_NOT_SUPPORTED;
   if (y.batch > 1 && y.stride < 1) return CUBLAS_STATUS_INVALID_VALUE;
   const bool types_fit = a.type == b.type && c.type == y.type && (y.type == a.type || y.type == CUDA_R_32F);
   if (!types_fit || d.scale != CUDA_R_32F) return CUBLAS_STATUS_NOT_SUPPORTED;

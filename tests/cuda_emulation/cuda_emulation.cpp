@@ -24,6 +24,7 @@ struct Queue {
   };
   std::deque<Item> items;
   uint64_t asked = 0, done = 0;
+  unsigned speed = 0;  // of 16, how likely it gets on when anything is asked of any stream
 };
 struct CUstream_st {
   bool capturing = false, invalidated = false;
@@ -245,12 +246,14 @@ void ask(Queue& queue, Queue::Item item) {
   ++queue.asked;
   Memory& m = memory();
   if (!m.late) return run_until(queue, queue.asked);
-  // Any stream may get on by any number of steps at any time.
+  // Any stream may get on at any time, some of them hardly ever.
   for (const auto& weak : m.queues) {
     const auto other = weak.lock();
-    if (other && m.random() % 4 == 0) run_until(*other, other->done + m.random() % 4);
+    if (other && m.random() % 16 < other->speed) run_until(*other, other->done + 1 + m.random() % 3);
   }
 }
+
+unsigned any_speed() { return (memory().random() >> 8) % 4 * 4; }
 
 cudaError_t enqueue_on(cudaStream_t stream, std::function<void()> work) {
   if (!stream) {
@@ -307,6 +310,8 @@ void set_late(bool late, unsigned seed) {
   run_all();
   memory().late = late;
   memory().random.seed(seed);
+  for (const auto& weak : memory().queues)
+    if (const auto queue = weak.lock()) queue->speed = any_speed();
 }
 uint64_t kernels_launched() { return memory().kernels; }
 uint64_t graphs_launched() { return memory().graphs; }
@@ -514,6 +519,7 @@ cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t stre
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
   const std::lock_guard lock(mutex);
   *stream = new CUstream_st;
+  (*stream)->queue->speed = any_speed();
   std::erase_if(memory().queues, [](const auto& queue) { return queue.expired(); });
   memory().queues.push_back((*stream)->queue);
   return cudaSuccess;

@@ -53,7 +53,8 @@ struct Engine {
   std::vector<cudnnBackendNumericalNote_t> notes;
   std::vector<cudnnBackendBehaviorNote_t> behaviour;
   size_t workspace = 0;
-  bool fails = false;  // only when a plan is made of it
+  bool fails = false;   // only when a plan is made of it
+  bool is_off = false;  // whatever its notes say
 };
 
 struct Attribute {
@@ -335,29 +336,34 @@ bool is_ready_made(const std::vector<Operation>& operations) {
 std::vector<Engine> engines_of(const Object& graph, cudnnBackendHeurMode_t mode) {
   const auto operations = operations_of(graph);
   const Operation& first = operations[0];
-  const bool is_half = first.x.type != CUDNN_DATA_FLOAT;
-  const bool is_asymmetric = first.before != first.after;
+  const auto engine = [](int64_t index, std::vector<cudnnBackendNumericalNote_t> notes, size_t workspace) {
+    return Engine{index, std::move(notes), {}, workspace, false, false};
+  };
   // So that what is done without an engine is tried too: the library may have none for some problems.
   if (operations.size() > 1 && operations.back().y.dims[1] % 7 == 0) return {};
-  if (is_asymmetric && first.x.dims[1] % 5 == 0) return {};
-  if (mode == CUDNN_HEUR_MODE_FALLBACK) return {{90, {}, {}, 0, false}};
+  if (first.before != first.after && first.x.dims[1] % 5 == 0) return {};
+  if (first.w.dims[2] == 5 && first.w.dims[3] == 4) return {engine(89, {}, size_t{513} << 20)};
+  if (mode == CUDNN_HEUR_MODE_FALLBACK) return {engine(90, {}, 0)};
+  Engine compiled = engine(81, {}, 128);
+  compiled.behaviour = {CUDNN_BEHAVIOR_NOTE_RUNTIME_COMPILATION};
   if (!is_ready_made(operations))
-    return {{80, {CUDNN_NUMERICAL_NOTE_TENSOR_CORE, CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC}, {}, 0, false},
-            {81, {}, {CUDNN_BEHAVIOR_NOTE_RUNTIME_COMPILATION}, 128, false}};
-  if (first.x.dims[1] == 3 && is_half) return {};  // the fallback has one
-  std::vector<Engine> result{
-      {1, {CUDNN_NUMERICAL_NOTE_TENSOR_CORE, CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC}, {}, 0, false},
-      {2, {CUDNN_NUMERICAL_NOTE_WINOGRAD, CUDNN_NUMERICAL_NOTE_WINOGRAD_TILE_4x4}, {}, 64, false},
-      {3, {CUDNN_NUMERICAL_NOTE_FFT}, {}, 64, false},
-      {4, {CUDNN_NUMERICAL_NOTE_REDUCED_PRECISION_REDUCTION}, {}, 0, false},
-      {5, {CUDNN_NUMERICAL_NOTE_STRICT_NAN_PROP}, {}, 0, true},
-      {6, {CUDNN_NUMERICAL_NOTE_STRICT_NAN_PROP}, {}, size_t{600} << 20, false},
-      {7, {CUDNN_NUMERICAL_NOTE_TENSOR_CORE}, {}, 256, false},
-      {8, {}, {}, 1024, false},
-      {9, {CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS}, {}, 0, false},
-      {10, {}, {}, 0, false},
-  };
-  return result;
+    return {engine(80, {CUDNN_NUMERICAL_NOTE_TENSOR_CORE, CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC}, 0),
+            compiled};
+  if (first.x.dims[1] == 3 && first.x.type != CUDNN_DATA_FLOAT) return {};  // the fallback has one
+  compiled.is_off = true;  // where another one is ready, so that a test notices if it is taken
+  Engine unsuitable = engine(5, {CUDNN_NUMERICAL_NOTE_STRICT_NAN_PROP}, 0);
+  unsuitable.fails = true;
+  return {engine(1, {CUDNN_NUMERICAL_NOTE_TENSOR_CORE, CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC}, 0),
+          engine(2, {CUDNN_NUMERICAL_NOTE_WINOGRAD, CUDNN_NUMERICAL_NOTE_WINOGRAD_TILE_4x4}, 64),
+          engine(3, {CUDNN_NUMERICAL_NOTE_FFT}, 64),
+          engine(4, {CUDNN_NUMERICAL_NOTE_REDUCED_PRECISION_REDUCTION}, 0),
+          unsuitable,
+          compiled,
+          engine(6, {CUDNN_NUMERICAL_NOTE_STRICT_NAN_PROP}, size_t{600} << 20),
+          engine(7, {CUDNN_NUMERICAL_NOTE_TENSOR_CORE}, 256),
+          engine(8, {}, 1024),
+          engine(9, {CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS}, 0),
+          engine(10, {}, 0)};
 }
 
 float load(const void* data, int64_t i, cudnnDataType_t type) {
@@ -426,7 +432,7 @@ void run(const std::vector<Operation>& operations, const Engine& engine,
       result[i] = load(places.at(t.id), static_cast<int64_t>(i), t.type);
     return result;
   };
-  bool has_tensor_cores = false, is_off = false;
+  bool has_tensor_cores = false, is_off = engine.is_off;
   for (const auto note : engine.notes) {
     has_tensor_cores |= note <= CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS;
     is_off |= note > CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS && note != CUDNN_NUMERICAL_NOTE_STRICT_NAN_PROP;

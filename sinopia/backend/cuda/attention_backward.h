@@ -4,7 +4,7 @@
 
 #include <cuda_runtime.h>
 
-#include "sinopia/tensor/dtype.h"
+#include "sinopia/tensor/tensor.h"
 
 namespace sinopia::cuda {
 
@@ -13,6 +13,7 @@ constexpr int kStatisticsTile = 128;
 
 /// What the kernels of attention_backward work on; all tensors have one dtype.
 struct AttentionGradient {
+  DType dtype;
   const void *q, *k, *v, *y, *dy;  // [B,T,H*D] or [B,S,H*D]
   const void* bias;                // may be absent
   void *dq, *dk, *dv;
@@ -30,6 +31,11 @@ struct AttentionGradient {
   float *highest, *factor, *delta, *largest;
   int64_t statistics_stride;
   int query_tiles;  // how many there are of `largest` for each head
+
+  // Where the keys alone are too few to keep the device busy, blocks sum over a part of the queries each:
+  // f32 [splits,2,B,S,H*D], of dk and dv.
+  int splits, split_queries;
+  float* parts;
 };
 
 /// A head's rows of a tensor.
@@ -54,11 +60,31 @@ __device__ inline const T* head_bias(const AttentionGradient& p, int64_t head) {
          head % p.heads * p.bias_head_step;
 }
 
+/// The queries that a block of keys goes over.
+struct QueryRange {
+  int begin, end;
+};
+__device__ inline QueryRange query_range(const AttentionGradient& p, int first_key) {
+  const int begin = static_cast<int>(blockIdx.z) * p.split_queries, end = begin + p.split_queries;
+  return {p.causal && first_key > begin ? first_key : begin, end < p.T ? end : p.T};
+}
+
+/// A head's rows of this block's part of dk (0) or dv (1).
+__device__ inline HeadRows<float> part_rows(const AttentionGradient& p, int which, int64_t head) {
+  const int64_t count = p.batch * p.S * p.heads * p.D;
+  return head_rows(p.parts + (2 * static_cast<int64_t>(blockIdx.z) + which) * count, p.S, p, head);
+}
+
+/// Decides on splits, given how many blocks one split has and how many the device has room for; the parts'
+/// memory, if any. Then add_parts gives dk and dv.
+Tensor split_queries(AttentionGradient& p, int64_t blocks, int64_t room);
+void add_parts(const AttentionGradient& p);
+
 /// For any dtype and head size, on the f32 units.
-void attention_backward_simt(DType dtype, const AttentionGradient& p);
+void attention_backward_simt(const AttentionGradient& p);
 /// For f16 and bf16 and scales above 0, on the tensor cores. False, and nothing done, for heads that are too
 /// wide for the device.
-bool attention_backward_mma(DType dtype, const AttentionGradient& p);
-bool attention_backward_mma_wide(DType dtype, const AttentionGradient& p);  // heads of more than 96 channels
+bool attention_backward_mma(const AttentionGradient& p);
+bool attention_backward_mma_wide(const AttentionGradient& p);  // heads of more than 96 channels
 
 }  // namespace sinopia::cuda

@@ -195,6 +195,23 @@ __device__ void write_rows(const Sums<P>& sums, const float (&factors)[P::kStrip
   }
 }
 
+/// The same, in f32 and without rounding to T.
+template <class P>
+__device__ void write_parts(const Sums<P>& sums, const float (&factors)[P::kStrips][2],
+                            const HeadRows<float>& x, int row0, int slice0, const AttentionGradient& p) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+#pragma unroll
+  for (int m = 0; m < P::kStrips; ++m) {
+#pragma unroll
+    for (int i = 0; i < P::kSlice / 2; ++i) {
+      const int n = i / 4, r = i / 2 % 2, row = row0 + m * 16 + r * 8 + lane / 4;
+      const int column = slice0 + n * 8 + lane % 4 * 2 + i % 2;
+      if (row < x.rows && column < p.D)
+        x.data[row * x.stride + column] = sums[m][n][2 * r + i % 2] * factors[m][r];
+    }
+  }
+}
+
 /// The power of two that makes `largest` at least 1/16 and less than 1/8; for f16, otherwise 1.
 template <class T>
 __device__ float factor_of_dy(float largest) {
@@ -365,7 +382,7 @@ __global__ void __launch_bounds__(kThreads, P::kBlocks) gradient_of_queries(Atte
                    head_rows(static_cast<T*>(p.dq), p.T, p, head), t0 + warp * P::kWarpRows, slice0, p);
 }
 
-/// dk and dv. Grid [tiles of keys of all heads, slices of the columns].
+/// dk and dv. Grid [tiles of keys of all heads, slices of the columns, splits].
 template <class P, class T>
 __global__ void __launch_bounds__(kThreads, P::kBlocks) gradient_of_keys(AttentionGradient p) {
   unsigned char* const shared = dynamic_shared<unsigned char>();
@@ -392,8 +409,9 @@ __global__ void __launch_bounds__(kThreads, P::kBlocks) gradient_of_keys(Attenti
     }
     commit_copies();
   };
-  int t0 = p.causal ? s0 : 0;
-  if (t0 < p.T) {
+  const QueryRange range = query_range(p, s0);
+  int t0 = range.begin;
+  if (t0 < range.end) {
     copy_rows<P, P::kTile>(own_k, head_rows(static_cast<const T*>(p.k), p.S, p, head), s0, p);
     copy_rows<P, P::kTile>(own_v, head_rows(static_cast<const T*>(p.v), p.S, p, head), s0, p);
     copy_tile(t0, 0);
@@ -411,10 +429,10 @@ __global__ void __launch_bounds__(kThreads, P::kBlocks) gradient_of_keys(Attenti
   const int row0 = s0 + warp * P::kWarpRows + lane / 4;
   Sums<P> of_keys = {}, of_values = {};
   int stage = 0;
-  for (; t0 < p.T; t0 += P::kRows) {
+  for (; t0 < range.end; t0 += P::kRows) {
     wait_for_copies<0>();
     __syncthreads();
-    if (P::kStages == 2 && t0 + P::kRows < p.T) copy_tile(t0 + P::kRows, 1 - stage);
+    if (P::kStages == 2 && t0 + P::kRows < range.end) copy_tile(t0 + P::kRows, 1 - stage);
     const unsigned char* const queries = stages + stage * P::kStageBytes;
     const float* const statistics = reinterpret_cast<const float*>(queries + 2 * P::kLoopBytes);
     Products<P> weights, ds;
@@ -461,7 +479,7 @@ __global__ void __launch_bounds__(kThreads, P::kBlocks) gradient_of_keys(Attenti
     add_rows<P, T>(left, queries + slice0 * 2, of_keys);
     if constexpr (P::kStages == 2) {
       stage = 1 - stage;
-    } else if (t0 + P::kRows < p.T) {
+    } else if (t0 + P::kRows < range.end) {
       __syncthreads();  // the tile is still read
       copy_tile(t0 + P::kRows, 0);
     }
@@ -471,6 +489,11 @@ __global__ void __launch_bounds__(kThreads, P::kBlocks) gradient_of_keys(Attenti
   for (int m = 0; m < P::kStrips; ++m) {
     of_k[m][0] = of_k[m][1] = p.scale / kWeightFactor<T> / dy_factor;
     of_v[m][0] = of_v[m][1] = 1 / kWeightFactor<T>;
+  }
+  if (p.splits > 1) {
+    write_parts<P>(of_keys, of_k, part_rows(p, 0, head), s0 + warp * P::kWarpRows, slice0, p);
+    write_parts<P>(of_values, of_v, part_rows(p, 1, head), s0 + warp * P::kWarpRows, slice0, p);
+    return;
   }
   write_rows<P, T>(of_keys, of_k, own_k + warp * P::kWarpBytes,
                    head_rows(static_cast<T*>(p.dk), p.S, p, head), s0 + warp * P::kWarpRows, slice0, p);
@@ -489,15 +512,20 @@ void launch_both(AttentionGradient p) {
   allow_shared_memory(gradient_of_keys<Keys, T>, Keys::kSharedBytes);
   launch(gradient_of_queries<Queries, T>, blocks(p.T, Queries::kTile, Queries::kSlice), kThreads,
          Queries::kSharedBytes, p);
-  launch(gradient_of_keys<Keys, T>, blocks(p.S, Keys::kTile, Keys::kSlice), kThreads, Keys::kSharedBytes, p);
+  dim3 grid = blocks(p.S, Keys::kTile, Keys::kSlice);
+  const int64_t room = static_cast<int64_t>(limits().multiprocessors) * Keys::kBlocks;
+  const Tensor parts = split_queries(p, static_cast<int64_t>(grid.x) * grid.y, room);
+  grid.z = static_cast<unsigned>(p.splits);
+  launch(gradient_of_keys<Keys, T>, grid, kThreads, Keys::kSharedBytes, p);
+  add_parts(p);
 }
 
 /// False, and nothing done, where the device has too little shared memory.
 template <class Queries, class Keys>
-bool try_both(DType dtype, const AttentionGradient& p) {
+bool try_both(const AttentionGradient& p) {
   if (Queries::kSharedBytes > limits().shared_memory || Keys::kSharedBytes > limits().shared_memory)
     return false;
-  if (dtype == DType::F16) {
+  if (p.dtype == DType::F16) {
     launch_both<Queries, Keys, __half>(p);
   } else {
     launch_both<Queries, Keys, __nv_bfloat16>(p);

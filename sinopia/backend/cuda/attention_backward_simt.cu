@@ -278,7 +278,7 @@ __global__ void __launch_bounds__(kThreads, kSlice <= 64 ? 2 : 1) gradient_of_qu
   write_rows<T, kSlice>(sums, factors, head_rows(static_cast<T*>(p.dq), p.T, p, head), t0, slice0, p);
 }
 
-/// dk and dv. Grid [tiles of keys of all heads, slices of the columns].
+/// dk and dv. Grid [tiles of keys of all heads, slices of the columns, splits].
 template <class T, int kSlice>
 __global__ void __launch_bounds__(kThreads, kSlice <= 64 ? 2 : 1) gradient_of_keys(AttentionGradient p) {
   alignas(16) __shared__ float chunks[chunk_floats(kSlice)];
@@ -294,7 +294,8 @@ __global__ void __launch_bounds__(kThreads, kSlice <= 64 ? 2 : 1) gradient_of_ke
   const Place at = place();
 
   float of_keys[2][kSlice / 8] = {}, of_values[2][kSlice / 8] = {};
-  for (int t0 = p.causal ? s0 : 0; t0 < p.T; t0 += kTile) {
+  const QueryRange range = query_range(p, s0);
+  for (int t0 = range.begin; t0 < range.end; t0 += kTile) {
     float p_transposed[2][8], dp[2][8];
     multiply(k, s0, q, t0, p, chunks, p_transposed);
     multiply(v, s0, dy, t0, p, chunks, dp);
@@ -323,25 +324,34 @@ __global__ void __launch_bounds__(kThreads, kSlice <= 64 ? 2 : 1) gradient_of_ke
     add_rows<T, kSlice>(weights, q, t0, slice0, p, chunks, of_keys);
   }
   const float ones[2] = {1, 1}, scales[2] = {p.scale, p.scale};
+  if (p.splits > 1) {
+    write_rows<float, kSlice>(of_keys, scales, part_rows(p, 0, head), s0, slice0, p);
+    write_rows<float, kSlice>(of_values, ones, part_rows(p, 1, head), s0, slice0, p);
+    return;
+  }
   write_rows<T, kSlice>(of_keys, scales, head_rows(static_cast<T*>(p.dk), p.S, p, head), s0, slice0, p);
   write_rows<T, kSlice>(of_values, ones, head_rows(static_cast<T*>(p.dv), p.S, p, head), s0, slice0, p);
 }
 
 template <class T, int kSlice>
-void launch_both(const AttentionGradient& p) {
+void launch_both(AttentionGradient p) {
   const auto slices = static_cast<unsigned>(ceil_div(p.D, kSlice));
   const auto blocks = [&](int64_t rows) {
     return dim3(static_cast<unsigned>(p.batch * p.heads * ceil_div(rows, kTile)), slices);
   };
   launch(gradient_of_queries<T, kSlice>, blocks(p.T), kThreads, 0, p);
-  launch(gradient_of_keys<T, kSlice>, blocks(p.S), kThreads, 0, p);
+  dim3 grid = blocks(p.S);
+  const Tensor parts = split_queries(p, static_cast<int64_t>(grid.x) * grid.y, limits().multiprocessors);
+  grid.z = static_cast<unsigned>(p.splits);
+  launch(gradient_of_keys<T, kSlice>, grid, kThreads, 0, p);
+  add_parts(p);
 }
 
 }  // namespace
 
-void attention_backward_simt(DType dtype, const AttentionGradient& p) {
-  if (dtype == DType::F16) return launch_both<__half, 128>(p);
-  if (dtype == DType::BF16) return launch_both<__nv_bfloat16, 128>(p);
+void attention_backward_simt(const AttentionGradient& p) {
+  if (p.dtype == DType::F16) return launch_both<__half, 128>(p);
+  if (p.dtype == DType::BF16) return launch_both<__nv_bfloat16, 128>(p);
   // As few columns past the end of a head as may be, and no more slices than needed.
   if (p.D <= 32) return launch_both<float, 32>(p);
   if (p.D <= 64) return launch_both<float, 64>(p);

@@ -54,11 +54,12 @@ Part of_rows(const Tensor& x, const Tensor& add, int64_t kernel_height, const Co
   return part;
 }
 
-/// The ending as a part of cuDNN's graph, where cuDNN has kernels for it ready or may compile them.
+/// The ending as a part of cuDNN's graph, where cuDNN has kernels for it ready or may compile them. `bias` is
+/// of the problem's dtype.
 std::optional<Convolution> fused(Convolution problem, const Tensor& bias, const Tensor& add,
                                  Activation activation) {
   const bool images = add && add.rank() == 2;
-  const bool ready = bias && bias.dtype() == problem.dtype && !images && activation == Activation::None;
+  const bool ready = bias && !images && activation == Activation::None;
   if (!ready && (!conv2d_planning().fuse || activation == Activation::Relu)) return std::nullopt;
   if (!is_aligned(bias) || !is_aligned(add)) return std::nullopt;
   problem.compile = !ready;
@@ -66,7 +67,6 @@ std::optional<Convolution> fused(Convolution problem, const Tensor& bias, const 
                            : images ? AddedShape::Images
                                     : AddedShape::Pixels,
                     .bias = bias.defined(),
-                    .bias_dtype = bias ? bias.dtype() : DType::F32,
                     .activation = activation};
   return problem;
 }
@@ -83,9 +83,9 @@ void convolve(Convolution problem, const Tensor& x, const Tensor& w, Tensor& y) 
 
 }  // namespace
 
-/// Sums are f32. An ending of bias and image for which cuDNN has a kernel is added to them before they are
-/// rounded to y's dtype; any other is added by a pass of its own over y, so that f16 and bf16 are rounded
-/// twice: the sum of products, and the result.
+/// Sums are f32. A bias, rounded to x's dtype, and an image for which cuDNN has a kernel are added to them
+/// before they are rounded to y's; any other ending is a pass of its own over y, so that f16 and bf16 are
+/// rounded twice: the sum of products, and the result.
 void CudaKernels::conv2d(const Tensor& x, const Tensor& w, const Tensor& bias, const Tensor& add,
                          const Conv2dOptions& options, Activation activation, Tensor& y) {
   if (y.numel() == 0) return;
@@ -112,16 +112,19 @@ void CudaKernels::conv2d(const Tensor& x, const Tensor& w, const Tensor& bias, c
   AlignedResult result(y);
   const Convolution problem =
       convolution_of(ConvolutionKind::Forward, x.shape(), w.shape(), y.shape(), options, x.dtype());
-  const bool has_ending = bias || add || activation != Activation::None;
-  const auto whole = has_ending ? fused(problem, bias, add, activation) : std::nullopt;
-  if (whole && run_convolution(*whole, {.x = image.tensor().raw(),
-                                        .w = weights.tensor().raw(),
-                                        .y = result.tensor().raw(),
-                                        .bias = bias.raw(),
-                                        .add = add.raw()}))
-    return result.finish();
+  if (bias || add || activation != Activation::None) {
+    const Tensor rounded_bias =
+        bias ? packed_weights::of(bias.reshape({w.dim(0), 1, 1, 1}), x.dtype()) : bias;
+    const auto whole = fused(problem, rounded_bias, add, activation);
+    if (whole && run_convolution(*whole, {.x = image.tensor().raw(),
+                                          .w = weights.tensor().raw(),
+                                          .y = result.tensor().raw(),
+                                          .bias = rounded_bias.raw(),
+                                          .add = add.raw()}))
+      return result.finish();
+  }
   convolve(problem, image.tensor(), weights.tensor(), result.tensor());
-  if (has_ending) finish_convolution(bias, add, activation, result.tensor());
+  finish_convolution(bias, add, activation, result.tensor());
   result.finish();
 }
 

@@ -115,7 +115,7 @@ bool cut_in_units(const Tensor& from, int64_t top, int64_t left, Tensor& to) {
 }  // namespace
 
 void finish_convolution(const Tensor& bias, const Tensor& add, Activation activation, Tensor& y) {
-  if (y.numel() == 0) return;
+  if (y.numel() == 0 || (!bias && !add && activation == Activation::None)) return;
   const int64_t O = y.dim(3), pixels = y.numel() / O;
   SINOPIA_CHECK(pixels < int64_t{1} << 31, Unsupported, "[cuda] a convolution with {} pixels", pixels);
   const bool images = add && add.rank() == 2;

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <vector>
 
 #include "sinopia/backend/cpu/cast.h"
 #include "sinopia/backend/cuda/cuda_kernels.h"

@@ -167,12 +167,12 @@ Plan make_plan(cublasLtHandle_t handle, const Product& p) {
   check(cublasLtMatmulPreferenceCreate(&made), "describe a product");
   const Preference preference(made);
   const auto aligned = [](const void* data) { return static_cast<uint32_t>(alignment(data)); };
-  const uint32_t y_aligned = p.bias ? std::min(aligned(p.y), aligned(p.bias)) : aligned(p.y);
+
   set(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, uint64_t{most_workspace()});
   set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, aligned(p.b));
   set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, aligned(p.a));
-  set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, p.add ? aligned(p.add) : y_aligned);
-  set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, y_aligned);
+  set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, aligned(p.add ? p.add : p.y));
+  set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, aligned(p.y));
   // Parts of a long sum are added up in f32, never in the halves that the result may have.
   set(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
       static_cast<uint32_t>(CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE));
@@ -220,8 +220,7 @@ struct Library {
                          &beta, p.add ? p.add : p.y, plan.y.get(), p.y, plan.y.get(), &best.algo,
                          const_cast<void*>(workspace.raw()), bytes, stream());
       if (status == CUBLAS_STATUS_SUCCESS) return true;
-      if (status != CUBLAS_STATUS_NOT_SUPPORTED && status != CUBLAS_STATUS_ARCH_MISMATCH &&
-          status != CUBLAS_STATUS_INVALID_VALUE)
+      if (status != CUBLAS_STATUS_NOT_SUPPORTED && status != CUBLAS_STATUS_ARCH_MISMATCH)
         check(status, "multiply matrices");
       plan.algorithms.erase(plan.algorithms.begin());
     }
@@ -257,6 +256,8 @@ Product part(Product p, int64_t matrix, int64_t row) {
 bool multiply(const Product& product) {
   if (product.batch == 0 || product.m == 0 || product.n == 0) return true;
   SINOPIA_CHECK(product.k > 0, InvalidArgument, "[cuda] a product of nothing");
+  SINOPIA_CHECK(!product.bias || alignment(product.bias) >= 16, InvalidArgument,
+                "[cuda] the bias of a product is not at a multiple of 16 bytes");
   const Product whole = spelled_out(product);
   Library& library_here = library();
   const std::lock_guard lock(library_here.mutex);

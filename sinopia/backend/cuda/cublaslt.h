@@ -17,7 +17,7 @@ struct Product {
   DType y_dtype = DType::F32;  ///< of y, bias and add: that of a and b, or f32
   const void* a = nullptr;
   const void* b = nullptr;
-  const void* bias = nullptr;  ///< may be absent
+  const void* bias = nullptr;  ///< may be absent; at a multiple of 16 bytes
   const void* add = nullptr;   ///< may be absent, may be y
   void* y = nullptr;
   bool a_is_km = false, b_is_nk = false;  ///< the matrix lies transposed
@@ -31,8 +31,8 @@ struct Product {
 
 /// Queues the product; sums are f32, of f32 factors too, and the result is rounded once. False if the library
 /// has no algorithm for it, which happens only with bias, add or gelu_tanh; y may then hold anything.
-/// Everything may be aligned as its elements only; multiples of 16 bytes are faster, rows included. The GELU
-/// is quick rather than exact: off by up to some 2^-11 |x|.
+/// All but the bias may be aligned as its elements only; multiples of 16 bytes are faster, rows included. The
+/// GELU is quick rather than exact: off by up to some 2^-11 |x|.
 bool multiply(const Product& product);
 
 /// Makes the current device's handle now rather than with its first product: while a graph is recorded the

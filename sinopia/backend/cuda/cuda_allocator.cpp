@@ -34,9 +34,15 @@ CudaAllocator::CudaAllocator(int device)
     : device_(device), small_staging_(kSmallSlot, kSmallSlots), large_staging_(kLargeSlot, kLargeSlots) {}
 
 void* CudaAllocator::allocate(size_t bytes) {
+  PrivatePool* const pool = pool_of_thread && &pool_of_thread->allocator_ == this ? pool_of_thread : nullptr;
+  return allocate(bytes, pool ? pool->blocks_ : common_, pool);
+}
+
+void* CudaAllocator::allocate_lasting(size_t bytes) { return allocate(bytes, lasting_, nullptr); }
+
+void* CudaAllocator::allocate(size_t bytes, BlockPool& blocks, PrivatePool* pool) {
   SINOPIA_CHECK(bytes <= (size_t{1} << 62), OutOfMemory, "[cuda] cannot allocate {} bytes", bytes);
   const DeviceScope device(device_);
-  PrivatePool* const pool = pool_of_thread && &pool_of_thread->allocator_ == this ? pool_of_thread : nullptr;
   const size_t size = BlockPool::block_size(bytes);
   size_t over = 0;
   for (int round = 0;; ++round) {
@@ -44,7 +50,7 @@ void* CudaAllocator::allocate(size_t bytes) {
       const std::lock_guard lock(mutex_);
       if (round == 0) ++stats_.requests;
       over = pool ? 0 : over_limit(bytes);  // a private pool counts its segments as they come
-      if (Block* const block = over ? nullptr : find(size, pool)) {
+      if (Block* const block = over ? nullptr : find(size, blocks, pool != nullptr)) {
         block->asked = bytes;
         in_use_.emplace(block->data, block);
         if (!pool) {
@@ -72,22 +78,25 @@ size_t CudaAllocator::over_limit(size_t more) const {
   return stats_.in_use + more - limit_;
 }
 
-Block* CudaAllocator::find(size_t size, PrivatePool* pool) {
-  BlockPool& blocks = pool ? pool->blocks_ : common_;
+Segment* CudaAllocator::idle_segment(size_t size) const {
+  Segment* const a = common_.idle_segment(size);
+  Segment* const b = lasting_.idle_segment(size);
+  return !b || (a && a->size <= b->size) ? a : b;
+}
+
+Block* CudaAllocator::find(size_t size, BlockPool& blocks, bool is_private) {
   if (Block* const block = blocks.take(size)) return block;
   const bool small = BlockPool::is_small(size);
   const size_t least = (size + kSegmentUnit - 1) / kSegmentUnit * kSegmentUnit;
-  if (pool) {
-    if (Segment* const idle = common_.idle_segment(size); idle && over_limit(idle->size) == 0) {
-      common_.move(idle, blocks);
-      count_private(*idle);
-      return blocks.take(size);
-    }
-    if (over_limit(least) > 0) return nullptr;
+  if (Segment* const idle = idle_segment(size); idle && (!is_private || over_limit(idle->size) == 0)) {
+    idle->pool->move(idle, blocks);
+    if (is_private) count_private(*idle);
+    return blocks.take(size);
   }
+  if (is_private && over_limit(least) > 0) return nullptr;
   ++stats_.misses;
   size_t usual = least;
-  if (!small && !pool) usual = std::max(least, std::clamp(reserved_ / 8, kLeastSegment, kMostSegment));
+  if (!small && !is_private) usual = std::max(least, std::clamp(reserved_ / 8, kLeastSegment, kMostSegment));
   if (limit_ > 0 && reserved_ + usual > limit_) usual = least;
   bool added = add_segment(usual, small, blocks) || (usual > least && add_segment(least, small, blocks));
   if (!added && !is_recording()) {  // which may not wait for the device, as giving memory back does
@@ -95,7 +104,7 @@ Block* CudaAllocator::find(size_t size, PrivatePool* pool) {
     added = add_segment(least, small, blocks);
   }
   if (!added) return nullptr;
-  if (pool) count_private(*blocks.segments().back());
+  if (is_private) count_private(*blocks.segments().back());
   return blocks.take(size);
 }
 
@@ -124,13 +133,15 @@ void CudaAllocator::count_private(const Segment& segment) {
 }
 
 void CudaAllocator::free_idle_segments() noexcept {
-  const std::list<Segment*> segments = common_.segments();
-  for (Segment* segment : segments) {
-    if (segment->blocks_in_use > 0) continue;
-    cudaFree(segment->data);  // waits for what still uses it
-    reserved_ -= segment->size;
-    segments_.erase(segment->data);
-    common_.remove(segment);
+  for (BlockPool* pool : {&common_, &lasting_}) {
+    const std::list<Segment*> segments = pool->segments();
+    for (Segment* segment : segments) {
+      if (segment->blocks_in_use > 0) continue;
+      cudaFree(segment->data);  // waits for what still uses it
+      reserved_ -= segment->size;
+      segments_.erase(segment->data);
+      pool->remove(segment);
+    }
   }
 }
 
@@ -141,7 +152,7 @@ void CudaAllocator::release(void* data, size_t) noexcept {
   Block* const block = found->second;
   in_use_.erase(found);
   BlockPool* const pool = block->segment->pool;
-  if (pool == &common_) {
+  if (pool == &common_ || pool == &lasting_) {
     stats_.in_use -= block->asked;
     taken_ -= block->size;
   }

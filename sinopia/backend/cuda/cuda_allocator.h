@@ -20,6 +20,9 @@ class CudaAllocator final : public Allocator {
  public:
   explicit CudaAllocator(int device);
   void* allocate(size_t bytes) override;
+  /// The same for what stays for long, as weights: in segments of their own, so that they leave no pieces
+  /// between them that nothing large fits into.
+  void* allocate_lasting(size_t bytes);
   void release(void* data, size_t bytes) noexcept override;
   MemoryStats stats() const override;
   void reset_peak() override;
@@ -63,7 +66,9 @@ class CudaAllocator final : public Allocator {
   };
 
  private:
-  Block* find(size_t size, PrivatePool* pool);
+  void* allocate(size_t bytes, BlockPool& blocks, PrivatePool* pool);
+  Block* find(size_t size, BlockPool& blocks, bool is_private);
+  Segment* idle_segment(size_t size) const;
   /// Asks the device for a segment; false if it has none.
   bool add_segment(size_t bytes, bool small, BlockPool& pool);
   void free_idle_segments() noexcept;
@@ -75,13 +80,13 @@ class CudaAllocator final : public Allocator {
 
   const int device_;
   mutable std::mutex mutex_;
-  BlockPool common_;
+  BlockPool common_, lasting_;
   std::unordered_map<void*, Block*> in_use_;
   std::map<const char*, size_t> segments_;  // their bytes by their addresses
   MemoryStats stats_;
   size_t limit_ = 0;
   size_t reserved_ = 0;  // bytes of all segments
-  size_t taken_ = 0;     // of them, in common blocks in use and in private segments
+  size_t taken_ = 0;     // of them, in blocks in use and in private segments
   Staging small_staging_, large_staging_;
 };
 

@@ -25,19 +25,34 @@ void check(cudnnStatus_t status, std::string_view what) {
   fail(ErrorKind::Backend, "[cuda] cuDNN could not {}: {} {}", what, cudnnGetErrorString(status), message);
 }
 
-/// cuDNN's state of a device. It is for one thread at a time, which conv2d_plans.cpp sees to.
-cudnnHandle_t handle() {
-  struct State {
-    std::once_flag once;
-    cudnnHandle_t handle = nullptr;
-  };
-  static auto* const all = new std::array<State, kMaxGpus>;  // never freed: plans may outlive statics
-  State& state = all->at(static_cast<size_t>(current_device()));
-  std::call_once(state.once, [&] {
+/// cuDNN on a device. For one thread at a time, which conv2d_plans.cpp sees to.
+struct Library {
+  std::once_flag once;
+  cudnnHandle_t handle = nullptr;
+  cudaStream_t stream = nullptr;  // that the handle was told
+};
+
+Library& library() {
+  static auto* const all = new std::array<Library, kMaxGpus>;  // never freed: plans may outlive statics
+  Library& result = all->at(static_cast<size_t>(current_device()));
+  std::call_once(result.once, [&] {
     const RecordingPause pause;
-    check(cudnnCreate(&state.handle), "start");
+    check(cudnnCreate(&result.handle), "start");
   });
-  return state.handle;
+  return result;
+}
+
+cudnnHandle_t handle() { return library().handle; }
+
+/// The handle, bound to this thread's stream: a recording has one of its own, whose address may be that of an
+/// earlier one.
+cudnnHandle_t handle_on_stream() {
+  Library& l = library();
+  if (l.stream != stream() || is_recording()) {
+    check(cudnnSetStream(l.handle, stream()), "use a stream");
+    l.stream = stream();
+  }
+  return l.handle;
 }
 
 // The attribute type that belongs to a C++ type.
@@ -282,7 +297,7 @@ class Graph {
     }
     if (ending.bias)
       sums = pointwise({CUDNN_POINTWISE_ADD}, *sums,
-                       &keep(tensor(kBias, data_type(ending.bias_dtype), {1, y[1], 1, 1})), next());
+                       &keep(tensor(kBias, data_type(p_.dtype), {1, y[1], 1, 1})), next());
     if (activation) pointwise(*activation, *sums, nullptr, next());
   }
 
@@ -399,8 +414,7 @@ class Plan final : public ConvolutionPlan {
     set_pointers(pack, CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, places.data(), count);
     set_pointers(pack, CUDNN_ATTR_VARIANT_PACK_WORKSPACE, &workspace, 1);
     pack.finalise();
-    check(cudnnSetStream(handle(), stream()), "use the stream");  // a recording has one of its own
-    check(cudnnBackendExecute(handle(), plan_.raw(), pack.raw()), "compute a convolution");
+    check(cudnnBackendExecute(handle_on_stream(), plan_.raw(), pack.raw()), "compute a convolution");
   }
 
  private:

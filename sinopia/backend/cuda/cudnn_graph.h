@@ -17,9 +17,8 @@ enum class AddedShape : uint8_t { None, Pixels, Images };
 
 /// What a convolution's graph does with the sums of Forward before it rounds them to y.
 struct FusedEnding {
-  AddedShape add = AddedShape::None;  ///< of y's dtype
+  AddedShape add = AddedShape::None;  ///< of y's dtype, as is the bias [O]
   bool bias = false;
-  DType bias_dtype = DType::F32;
   Activation activation = Activation::None;
   auto operator<=>(const FusedEnding&) const = default;
   bool any() const { return add != AddedShape::None || bias || activation != Activation::None; }

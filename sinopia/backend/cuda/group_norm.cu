@@ -18,6 +18,7 @@ __device__ unsigned ready[kPictures];
 /// and from the cache beside it.
 constexpr int64_t kCachedBytes = 128 << 10;
 constexpr int kSmallThreads = 768;
+constexpr int64_t kSmallStrip = 1280;  ///< channels, whose numbers fit into shared memory beside the sums
 /// Less than this of each pixel would waste what memory is read in.
 constexpr int64_t kSectorBytes = 32;
 
@@ -66,8 +67,7 @@ __device__ void normalise_pixels(const T* x, int64_t C, int64_t first, int64_t e
     Run<T, kCount> out;
 #pragma unroll
     for (int k = 0; k < kCount; ++k)
-      out.values[k] =
-          narrow_to<T>(activate(fmaf(widen(run.values[k]) - center[k], scale[k], shift[k])));
+      out.values[k] = narrow_to<T>(activate(fmaf(widen(run.values[k]) - center[k], scale[k], shift[k])));
     store_run(to, out);
   };
   const int64_t jump = C * step;
@@ -121,9 +121,8 @@ __global__ void __launch_bounds__(kPixelThreads)
     const int from = g * grid.width, to = from + grid.width;
     Moments2 all = add_parts<kCount>(parts, grid, g, lane, 32);
     all = {warp_reduce<Plus>(all.sum), warp_reduce<Plus>(all.square)};
-    const GroupStatistics statistics =
-        statistics_of(all, static_cast<double>(widen(x[from])),
-                      static_cast<double>(grid.pixels) * grid.width, scaling.eps);
+    const GroupStatistics statistics = statistics_of(
+        all, static_cast<double>(widen(x[from])), static_cast<double>(grid.pixels) * grid.width, scaling.eps);
     scale_channels(statistics, scaling, from, to, channels + n * 3 * grid.channels, grid.channels);
   }
 }
@@ -136,8 +135,7 @@ __global__ void __launch_bounds__(kPixelThreads)
   const PixelPlace place = place_of<kCount>(grid, static_cast<int>(blockIdx.y), gridDim.x - 1 - blockIdx.x);
   if (!place.active) return;
   normalise_pixels<T, kCount>(x + picture + place.channel, C, place.first, place.end, grid.rows,
-                              channels + n * 3 * C + place.channel, C, activate,
-                              y + picture + place.channel);
+                              channels + n * 3 * C + place.channel, C, activate, y + picture + place.channel);
 }
 
 /// All at once: a block has all pixels of a few whole groups.
@@ -162,9 +160,8 @@ __global__ void __launch_bounds__(kSmallThreads)
   for (int from = place.begin + warp * grid.width; from < place.begin + place.count;
        from += warps * grid.width) {
     const Moments2 sum = sum_of_group<kCount>(shared, grid, from / grid.width, place.begin, place.count);
-    const GroupStatistics statistics =
-        statistics_of(sum, static_cast<double>(widen(x[from])),
-                      static_cast<double>(grid.pixels) * grid.width, scaling.eps);
+    const GroupStatistics statistics = statistics_of(
+        sum, static_cast<double>(widen(x[from])), static_cast<double>(grid.pixels) * grid.width, scaling.eps);
     scale_channels(statistics, scaling, from, from + grid.width, channels - place.begin, stride);
   }
   __syncthreads();
@@ -180,7 +177,8 @@ PixelGrid small_grid(int64_t P, int64_t C, int groups, int count) {
   int64_t strip = std::lcm<int64_t>(grid.width, count);
   strip = std::min(C, strip * ceil_div(kSectorBytes, strip * static_cast<int64_t>(sizeof(T))));
   const int64_t columns = strip / count, threads = threads_of_sums(kSmallThreads, count / grid.merged);
-  if (P * strip * static_cast<int64_t>(sizeof(T)) > kCachedBytes || columns > threads) return {};
+  if (P * strip * static_cast<int64_t>(sizeof(T)) > kCachedBytes || columns > threads || strip > kSmallStrip)
+    return {};
   grid.columns = static_cast<int>(columns);
   grid.rows = static_cast<int>(std::min(threads / columns, P));
   grid.strips = static_cast<int>(ceil_div(C, strip));

@@ -21,7 +21,8 @@ namespace sinopia::cuda {
 struct PixelGrid {
   int64_t pixels = 0, channels = 0, chunk = 0;  // of a picture, and the pixels of a block
   int width = 0;                                // channels of a group
-  int merged = 0;  // neighbouring channels of a run that are always of one group and share a sum: 1, 2, 4 or 8
+  int merged =
+      0;  // neighbouring channels of a run that are always of one group and share a sum: 1, 2, 4 or 8
   int columns = 0, rows = 0, strips = 0, chunks = 0;
   int groups_of_strip = 0;  // at most
 
@@ -53,7 +54,8 @@ inline PixelGrid pixel_grid(int64_t P, int64_t C, int groups, int count, int mos
   grid.strips = static_cast<int>(ceil_div(runs, threads));
   grid.columns = static_cast<int>(ceil_div(runs, grid.strips));
   grid.rows = threads / grid.columns;
-  const int64_t wanted = ceil_div(grid.strips * ceil_div(P, grid.rows), int64_t{4} * limits().multiprocessors);
+  const int64_t wanted =
+      ceil_div(grid.strips * ceil_div(P, grid.rows), int64_t{4} * limits().multiprocessors);
   const int64_t each = std::clamp<int64_t>(ceil_div(wanted, kPixelBatch) * kPixelBatch, least, 128);
   grid.chunk = grid.rows * each;
   grid.chunks = static_cast<int>(ceil_div(P, grid.chunk));

@@ -18,13 +18,13 @@ struct RowScale {
     load_parameters<kCount>(w, at, 1, weight);
     load_parameters<kCount>(b, at, 0, bias);
 #pragma unroll
-    for (int k = 0; k < kCount; ++k)
-      values[k] = fmaf((values[k] - mean - rest) * factor, weight[k], bias[k]);
+    for (int k = 0; k < kCount; ++k) values[k] = fmaf((values[k] - mean - rest) * factor, weight[k], bias[k]);
   }
 };
 
 template <class T, int kCount, int kRuns, bool kCentered>
-__global__ void norm_short_rows(const T* x, int64_t rows, int D, Parameters w, Parameters b, float eps, T* y) {
+__global__ void norm_short_rows(const T* x, int64_t rows, int D, Parameters w, Parameters b, float eps,
+                                T* y) {
   const int64_t row = warp_row();
   if (row >= rows) return;
   WarpRow<T, kCount, kRuns> values;

@@ -24,8 +24,7 @@ __device__ void block_sums(float (&values)[kValues]) {
   }
   __syncthreads();
 #pragma unroll
-  for (int i = 0; i < kValues; ++i)
-    values[i] = warp_reduce<Plus>(lane < warps ? of_warps[i][lane] : 0.0f);
+  for (int i = 0; i < kValues; ++i) values[i] = warp_reduce<Plus>(lane < warps ? of_warps[i][lane] : 0.0f);
 }
 
 /// dx = dy * w * r + ((x - mean) * slope + offset), dw += dy * ((x - mean) * r - shift), db += dy
@@ -42,9 +41,7 @@ struct RowGradient {
     offset = (centered ? -r * sum : 0.0f) + along * r * r * rest;
     shift = rest * r;
   }
-  __device__ float dx(float x, float dy, float w) const {
-    return dy * w * r + fmaf(x - mean, slope, offset);
-  }
+  __device__ float dx(float x, float dy, float w) const { return dy * w * r + fmaf(x - mean, slope, offset); }
   __device__ float normal(float x) const { return fmaf(x - mean, r, -shift); }
 };
 
@@ -128,7 +125,8 @@ template <bool kCentered>
 __global__ void long_rows_backward(Rows g) {
   const auto count = static_cast<double>(g.D);
   const int64_t begin = blockIdx.x * g.each, end = std::min(g.rows, begin + g.each);
-  float *const dw = g.dw ? g.dw + blockIdx.x * g.D : nullptr, *const db = g.db ? g.db + blockIdx.x * g.D : nullptr;
+  float *const dw = g.dw ? g.dw + blockIdx.x * g.D : nullptr, *const db =
+                                                                  g.db ? g.db + blockIdx.x * g.D : nullptr;
   for (int64_t row = begin; row < end; ++row) {
     const float *const x = g.x + row * g.D, *const dy = g.dy + row * g.D;
     float mean = 0;
@@ -170,7 +168,7 @@ __global__ void add_columns(Columns columns) {
   __shared__ double of_rows[32][33];
   const int column = static_cast<int>(threadIdx.x), part = static_cast<int>(threadIdx.y);
   const int64_t c = int64_t{blockIdx.x} * 32 + column;
-  const float* const from = columns.parts[blockIdx.y];
+  const float* const from = blockIdx.y == 0 ? columns.parts[0] : columns.parts[1];
   double sum = 0;
   if (c < columns.D) {
 #pragma unroll 4
@@ -181,7 +179,8 @@ __global__ void add_columns(Columns columns) {
   __syncthreads();
   sum = warp_reduce<Plus>(of_rows[column][part]);  // this warp's column is `part`
   const int64_t mine = int64_t{blockIdx.x} * 32 + part;
-  if (column == 0 && mine < columns.D) columns.sums[blockIdx.y][mine] = static_cast<float>(sum);
+  float* const to = blockIdx.y == 0 ? columns.sums[0] : columns.sums[1];
+  if (column == 0 && mine < columns.D) to[mine] = static_cast<float>(sum);
 }
 
 void clear(Tensor& x) {
@@ -373,8 +372,7 @@ __global__ void __launch_bounds__(kBackwardThreads)
     widen_run<kCount>(x + at, a);
     widen_run<kCount>(dy + at, v);
 #pragma unroll
-    for (int k = 0; k < kCount; ++k)
-      v[k] = fmaf(v[k], scale[k], fmaf(a[k] - center[k], slope[k], offset[k]));
+    for (int k = 0; k < kCount; ++k) v[k] = fmaf(v[k], scale[k], fmaf(a[k] - center[k], slope[k], offset[k]));
     store_floats<kCount>(v, dx + at);
   }
 }
@@ -393,8 +391,8 @@ __global__ void add_pictures(const ChannelSums* sums, int64_t N, int64_t C, floa
 }
 
 template <int kCount>
-void groups_backward(const Tensor& x, int groups, const Parameters& w, float eps, const Tensor& dy, Tensor& dx,
-                     Tensor& dw, Tensor& db) {
+void groups_backward(const Tensor& x, int groups, const Parameters& w, float eps, const Tensor& dy,
+                     Tensor& dx, Tensor& dw, Tensor& db) {
   const int64_t N = x.dim(0), C = x.dim(-1), P = x.numel() / (N * C);
   const PixelGrid grid = pixel_grid(P, C, groups, kCount, kBackwardThreads, 16);
   Tensor parts = scratch(sizeof(Moments2) * part_count(grid, N));

@@ -4,12 +4,12 @@
 #include <limits>
 #include <utility>
 
+#include "sinopia/backend/cuda/cuda_allocator.h"
 #include "sinopia/backend/cuda/reclaim.h"
 #include "sinopia/backend/cuda/recording.h"
 #include "sinopia/backend/cuda/runtime.h"
 #include "sinopia/backend/kernels.h"
 #include "sinopia/base/error.h"
-#include "sinopia/tensor/allocator.h"
 
 namespace sinopia {
 namespace cuda {
@@ -44,10 +44,18 @@ bool keep(const std::shared_ptr<ResidentParameter>& copy) {
 
 Device cuda_device(int index) { return {DeviceType::Cuda, index}; }
 
+Tensor lasting_tensor(int device, size_t bytes) {
+  CudaAllocator& memory = cuda_allocator(device);
+  auto storage =
+      std::make_shared<Storage>(memory.allocate_lasting(bytes), bytes, cuda_device(device),
+                                [&memory](void* data, size_t size) { memory.release(data, size); });
+  return Tensor({static_cast<int64_t>(bytes)}, DType::U8, std::move(storage));
+}
+
 }  // namespace
 
 ResidentParameter::ResidentParameter(int index, size_t bytes)
-    : device(index), memory(Tensor::empty({static_cast<int64_t>(bytes)}, DType::U8, cuda_device(index))) {
+    : device(index), memory(lasting_tensor(index, bytes)) {
   check(cudaEventCreateWithFlags(&uploaded, cudaEventDisableTiming), "make an event");
   check(cudaEventCreateWithFlags(&vacated, cudaEventDisableTiming), "make an event");
   check(cudaEventRecord(vacated, stream(device)), "mark the device's work");
@@ -147,8 +155,7 @@ void ParameterStore::note_fetch(StoredParameter& p) {
 }
 
 void ParameterStore::start(StoredParameter& p) {
-  if (p.host.dtype() != p.dtype && !unconverted_)
-    unconverted_ = Tensor::empty({static_cast<int64_t>(kSlot)}, DType::U8, cuda_device(device_));
+  if (p.host.dtype() != p.dtype && !unconverted_) unconverted_ = lasting_tensor(device_, kSlot);
   auto copy = std::make_shared<ResidentParameter>(device_, p.bytes);
   p.resident = std::move(copy);
   p.staged = 0;

@@ -165,12 +165,11 @@ void CudaKernels::permute(const Tensor& x, std::span<const int> axes, Tensor& y)
   std::vector<Axis> joined = joined_axes(x.shape(), axes);
   const size_t size = size_of(x.dtype());
   if (joined.back().x_step == 1) {
-    // Both run along the last axis: as many elements at once as divide its rows and where they lie.
-    uintptr_t bits = reinterpret_cast<uintptr_t>(x.raw()) | reinterpret_cast<uintptr_t>(y.raw()) |
-                     static_cast<uintptr_t>(joined.back().extent) * size;
-    for (size_t k = 0; k + 1 < joined.size(); ++k)
-      bits |= static_cast<uintptr_t>(joined[k].x_step | joined[k].y_step) * size;
-    const size_t unit_bytes = std::max(size, widest_unit(bits));
+    // Both run along the last axis, and their rows begin at whole ones: as many elements at once as divide
+    // a row.
+    const uintptr_t bits = reinterpret_cast<uintptr_t>(x.raw()) | reinterpret_cast<uintptr_t>(y.raw()) |
+                           static_cast<uintptr_t>(joined.back().extent) * size;
+    const size_t unit_bytes = widest_unit(bits);
     const auto elements = static_cast<int64_t>(unit_bytes / size);
     joined.back().extent /= elements;
     for (size_t k = 0; k + 1 < joined.size(); ++k) {

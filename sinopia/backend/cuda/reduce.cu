@@ -43,7 +43,7 @@ struct Shares {
 Shares shares_of(int64_t count, int run) {
   const int64_t runs = ceil_div(count, run), most = int64_t{4} * limits().multiprocessors;
   const int64_t blocks = std::clamp<int64_t>(ceil_div(runs, kThreads * 2 * kBatch), 1, most);
-  const int64_t each = ceil_div(runs, blocks);
+  const int64_t each = std::max<int64_t>(1, ceil_div(runs, blocks));
   return {static_cast<int>(std::max<int64_t>(1, ceil_div(runs, each))), each * run};
 }
 
@@ -265,7 +265,8 @@ void CudaKernels::row_max(const Tensor& x, Tensor& value, Tensor& place) {
     using T = decltype(t);
     const auto* const from = static_cast<const T*>(x.raw());
     for_run_length(from, D, [&](auto run) {
-      const int threads = static_cast<int>(std::clamp<int64_t>(ceil_div(D, 4 * 32 * run.value) * 32, 32, 512));
+      const int threads =
+          static_cast<int>(std::clamp<int64_t>(ceil_div(D, 4 * 32 * run.value) * 32, 32, 512));
       launch(find_row_max<decltype(run)::value, T>, static_cast<unsigned>(rows), threads, 0, from, D,
              static_cast<T*>(value.raw()), static_cast<int32_t*>(place.raw()));
     });

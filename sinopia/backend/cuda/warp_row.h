@@ -23,8 +23,7 @@ struct WarpRow {
 #pragma unroll
     for (int r = 0; r < kRuns; ++r) {
 #pragma unroll
-      for (int k = 0; k < kCount; ++k)
-        values[r][k] = place(r) < D ? widen(runs[r].values[k]) : otherwise;
+      for (int k = 0; k < kCount; ++k) values[r][k] = place(r) < D ? widen(runs[r].values[k]) : otherwise;
     }
   }
   __device__ void store(T* row, int D) const {
@@ -57,9 +56,7 @@ bool for_warp_row(int64_t D, F&& f) {
 }
 
 /// The blocks' threads where each of `rows` rows has a warp: several warps where there are rows enough.
-inline int warp_row_threads(int64_t rows) {
-  return rows >= int64_t{8} * limits().multiprocessors ? 128 : 32;
-}
+inline int warp_row_threads(int64_t rows) { return rows >= int64_t{8} * limits().multiprocessors ? 128 : 32; }
 /// The row of this thread's warp.
 __device__ inline int64_t warp_row() {
   return static_cast<int64_t>(blockIdx.x) * (blockDim.x / 32) + threadIdx.x / 32;
