@@ -319,35 +319,36 @@ TEST_F(Conv2dOnGpu, LargeImagesAreDoneInParts) {
 }
 
 TEST_F(Conv2dOnGpu, TensorsAnywhereInMemory) {
-  const Case c{1, 3, 5, 3, 5, 3, 3, 1, Padding::same(1)};
-  for (const DType dtype : kFloats)
-    for (const Add add : {Add::Pixels, Add::Images}) {
-      Inputs in = inputs(c, dtype, dtype, true, add, 6);
-      const auto moved =
-          [&](const Tensor& x) {  // to an address that is a multiple of its elements' size alone
-            const int64_t n = x.numel();
-            const Tensor room = empty({n + 1}, dtype);
-            Tensor y = Tensor(x.shape(), dtype, room.storage(), size_of(dtype));
-            gpu().convert(x, y);
-            return y;
-          };
-      in.gx = moved(in.gx);
-      in.gw = moved(in.gw);
-      in.gbias = moved(in.gbias);
-      in.gadd = moved(in.gadd);
-      Tensor y = moved(empty(c.y(), dtype));
-      gpu().conv2d(in.gx, in.gw, in.gbias, in.gadd, c.options(), Activation::None, y);
-      check(c, in, Activation::None, dtype, y);
-      const Tensor dy = rounded_to(random_tensor(c.y(), 9), dtype);
-      Tensor dx = moved(in.gx), dw = moved(in.gw), expected_dx = cpu(in.x.shape()),
-             expected_dw = cpu(in.w.shape());
-      gpu().conv2d_backward_input(moved(there(dy, dtype)), in.gw, c.options(), dx);
-      gpu().conv2d_backward_weight(in.gx, moved(there(dy, dtype)), c.options(), dw);
-      cpu_kernels().conv2d_backward_input(dy, in.w, c.options(), expected_dx);
-      cpu_kernels().conv2d_backward_weight(in.x, dy, c.options(), expected_dw);
-      expect_close(back(dx), doubles(expected_dx), 1e-5, 2 * epsilon_of(dtype));
-      expect_close(back(dw), doubles(expected_dw), 1e-5, 2 * epsilon_of(dtype));
-    }
+  for (const Case& c :
+       {Case{1, 3, 5, 3, 5, 3, 3, 1, Padding::same(1)}, Case{2, 4, 3, 8, 8, 3, 3, 1, Padding::same(1)}})
+    for (const DType dtype : kFloats)
+      for (const Add add : {Add::Pixels, Add::Images}) {
+        Inputs in = inputs(c, dtype, dtype, true, add, 6);
+        const auto moved =
+            [&](const Tensor& x) {  // to an address that is a multiple of its elements' size alone
+              const int64_t n = x.numel();
+              const Tensor room = empty({n + 1}, dtype);
+              Tensor y = Tensor(x.shape(), dtype, room.storage(), size_of(dtype));
+              gpu().convert(x, y);
+              return y;
+            };
+        in.gx = moved(in.gx);
+        in.gw = moved(in.gw);
+        in.gbias = moved(in.gbias);
+        in.gadd = moved(in.gadd);
+        Tensor y = moved(empty(c.y(), dtype));
+        gpu().conv2d(in.gx, in.gw, in.gbias, in.gadd, c.options(), Activation::None, y);
+        check(c, in, Activation::None, dtype, y);
+        const Tensor dy = rounded_to(random_tensor(c.y(), 9), dtype);
+        Tensor dx = moved(in.gx), dw = moved(in.gw), expected_dx = cpu(in.x.shape()),
+               expected_dw = cpu(in.w.shape());
+        gpu().conv2d_backward_input(moved(there(dy, dtype)), in.gw, c.options(), dx);
+        gpu().conv2d_backward_weight(in.gx, moved(there(dy, dtype)), c.options(), dw);
+        cpu_kernels().conv2d_backward_input(dy, in.w, c.options(), expected_dx);
+        cpu_kernels().conv2d_backward_weight(in.x, dy, c.options(), expected_dw);
+        expect_close(back(dx), doubles(expected_dx), 1e-5, 2 * epsilon_of(dtype));
+        expect_close(back(dw), doubles(expected_dw), 1e-5, 2 * epsilon_of(dtype));
+      }
 }
 
 TEST_F(Conv2dOnGpu, PacksWeightsOnce) {
