@@ -149,7 +149,8 @@ class Kernels {
   virtual void attention(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& bias,
                          const AttentionOptions& options, Tensor& y) = 0;
 
-  // gradients: what reaches an op's input, given x or y of its forward pass and dy; all f32
+  // gradients: what reaches an op's input, given x or y of its forward pass and dy. Those of activations have
+  // their type; dw, db and dtable are f32, whatever w is
   /// dx = dy f'(x); 0 where f has a corner (relu and abs at 0).
   virtual void unary_backward(UnaryOp op, const Tensor& x, const Tensor& dy, Tensor& dx) = 0;
   /// dx = dy where low <= x <= high, 0 elsewhere.

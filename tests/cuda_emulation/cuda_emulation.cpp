@@ -193,7 +193,7 @@ struct Memory {
   cudaError_t last = cudaSuccess;
   int capturing_globally = 0;
   bool late = false;
-  std::minstd_rand random;
+  std::mt19937 random;
   std::vector<std::weak_ptr<Queue>> queues;
 };
 Memory& memory() {
@@ -220,8 +220,8 @@ thread_local int captures_of_thread = 0;  // but for those begun in relaxed mode
 // For calls that a thread may not make while it records, unless it says that it knows what it does.
 cudaError_t outside_capture() {
   const bool refused = mode_of_thread != cudaStreamCaptureModeRelaxed &&
-                       (captures_of_thread > 0 || (mode_of_thread == cudaStreamCaptureModeGlobal &&
-                                                   memory().capturing_globally > 0));
+                       (captures_of_thread > 0 ||
+                        (mode_of_thread == cudaStreamCaptureModeGlobal && memory().capturing_globally > 0));
   return refused ? noted(cudaErrorStreamCaptureUnsupported) : cudaSuccess;
 }
 
@@ -253,7 +253,10 @@ void ask(Queue& queue, Queue::Item item) {
   }
 }
 
-unsigned any_speed() { return (memory().random() >> 8) % 4 * 4; }
+unsigned any_speed() {
+  constexpr unsigned kSpeeds[] = {0, 1, 4, 12};
+  return kSpeeds[memory().random() % 4];
+}
 
 cudaError_t enqueue_on(cudaStream_t stream, std::function<void()> work) {
   if (!stream) {

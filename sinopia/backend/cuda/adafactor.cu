@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "sinopia/backend/cuda/cuda_kernels.h"
+#include "sinopia/backend/cuda/packed_weights.h"
 #include "sinopia/backend/cuda/divisor.h"
 #include "sinopia/backend/cuda/elements.h"
 #include "sinopia/backend/cuda/reductions.h"
@@ -360,6 +361,8 @@ void CudaKernels::adafactor(const OptimizerStep& step, const AdafactorConstants&
   using namespace cuda;
   const int64_t n = w.numel();
   if (n == 0) return;
+  packed_weights::forget(w);
+  packed_weights::forget(stored);
   const float* g = gradient.data<float>();
   const double beta2 = 1 - std::pow(static_cast<double>(step.number), constants.decay_rate);
   const Move move{step.learning_rate,

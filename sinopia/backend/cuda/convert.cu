@@ -5,6 +5,7 @@
 #include "sinopia/backend/cuda/cuda_kernels.h"
 #include "sinopia/backend/cuda/dequantise.h"
 #include "sinopia/backend/cuda/map.h"
+#include "sinopia/backend/cuda/packed_weights.h"
 
 namespace sinopia {
 namespace cuda {
@@ -89,6 +90,7 @@ using namespace cuda;
 
 void CudaKernels::convert(const Tensor& x, Tensor& y) {
   if (x.numel() == 0) return;
+  packed_weights::forget(y);  // which may be a parameter
   if (x.dtype() == y.dtype()) {
     check(cudaMemcpyAsync(y.raw(), x.raw(), x.bytes(), cudaMemcpyDeviceToDevice, stream()), "copy");
     return;

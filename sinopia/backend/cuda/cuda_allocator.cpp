@@ -44,11 +44,12 @@ void* CudaAllocator::allocate(size_t bytes, BlockPool& blocks, PrivatePool* pool
   SINOPIA_CHECK(bytes <= (size_t{1} << 62), OutOfMemory, "[cuda] cannot allocate {} bytes", bytes);
   const DeviceScope device(device_);
   const size_t size = BlockPool::block_size(bytes);
-  size_t over = 0;
+  size_t over = 0, limit = 0;
   for (int round = 0;; ++round) {
     {
       const std::lock_guard lock(mutex_);
       if (round == 0) ++stats_.requests;
+      limit = limit_;
       over = pool ? 0 : over_limit(bytes);  // a private pool counts its segments as they come
       if (Block* const block = over ? nullptr : find(size, blocks, pool != nullptr)) {
         block->asked = bytes;
@@ -68,7 +69,7 @@ void* CudaAllocator::allocate(size_t bytes, BlockPool& blocks, PrivatePool* pool
   const MemoryStats now = stats();
   SINOPIA_CHECK(!over, OutOfMemory,
                 "[cuda] {} MiB more would pass the limit of {} MiB on cuda:{} ({} MiB in use)",
-                mebibytes(bytes), limit_ >> 20, device_, mebibytes(now.in_use));
+                mebibytes(bytes), limit >> 20, device_, mebibytes(now.in_use));
   fail(ErrorKind::OutOfMemory, "[cuda] cuda:{} has no {} MiB left ({} MiB in use, {} MiB in free pieces)",
        device_, mebibytes(bytes), mebibytes(now.in_use), mebibytes(now.cached));
 }

@@ -2,6 +2,7 @@
 #include "sinopia/backend/cuda/cuda_kernels.h"
 #include "sinopia/backend/cuda/divisor.h"
 #include "sinopia/backend/cuda/map.h"
+#include "sinopia/backend/cuda/packed_weights.h"
 
 namespace sinopia {
 namespace cuda {
@@ -124,6 +125,7 @@ void CudaKernels::unary(UnaryOp op, const Tensor& x, Tensor& y) {
 }
 
 void CudaKernels::affine(const Tensor& x, float scale, float shift, Tensor& y) {
+  if (x.raw() == y.raw()) packed_weights::forget(y);
   for_float(x.dtype(), [&](auto type) { map_floats<decltype(type)>(AffineFunction{scale, shift}, x, y); });
 }
 

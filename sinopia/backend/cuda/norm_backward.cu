@@ -415,18 +415,37 @@ void groups_backward(const Tensor& x, int groups, const Parameters& w, float eps
          channels_at, dx.data<float>());
 }
 
+/// backward(x, dy, dx) in f32, from and to what they are.
+template <class Backward>
+void in_f32(const Tensor& x, const Tensor& dy, Tensor& dx, const Backward& backward) {
+  if (x.dtype() == DType::F32) return backward(x, dy, dx);
+  Kernels& device = kernels(x.device());
+  const auto wide = [&](const Tensor& from) {
+    Tensor to = Tensor::empty(from.shape(), DType::F32, from.device());
+    device.convert(from, to);
+    return to;
+  };
+  Tensor wide_dx = Tensor::empty(dx.shape(), DType::F32, dx.device());
+  backward(wide(x), wide(dy), wide_dx);
+  device.convert(wide_dx, dx);
+}
+
 }  // namespace
 }  // namespace cuda
 
 void CudaKernels::layer_norm_backward(const Tensor& x, const Tensor& w, float eps, const Tensor& dy,
                                       Tensor& dx, Tensor& dw, Tensor& db) {
-  cuda::rows_backward_of<true>(x, w, eps, dy, dx, dw, db);
+  cuda::in_f32(x, dy, dx, [&](const Tensor& wide_x, const Tensor& wide_dy, Tensor& wide_dx) {
+    cuda::rows_backward_of<true>(wide_x, w, eps, wide_dy, wide_dx, dw, db);
+  });
 }
 
 void CudaKernels::rms_norm_backward(const Tensor& x, const Tensor& w, float eps, const Tensor& dy, Tensor& dx,
                                     Tensor& dw) {
   Tensor none;
-  cuda::rows_backward_of<false>(x, w, eps, dy, dx, dw, none);
+  cuda::in_f32(x, dy, dx, [&](const Tensor& wide_x, const Tensor& wide_dy, Tensor& wide_dx) {
+    cuda::rows_backward_of<false>(wide_x, w, eps, wide_dy, wide_dx, dw, none);
+  });
 }
 
 void CudaKernels::group_norm_backward(const Tensor& x, int groups, const Tensor& w, float eps,
@@ -437,12 +456,14 @@ void CudaKernels::group_norm_backward(const Tensor& x, int groups, const Tensor&
     clear(db);
     return;
   }
-  constexpr int kCount = run_length(sizeof(float));
-  if (x.dim(-1) % kCount == 0 && aligned({x.raw(), dy.raw(), dx.raw()}, 16)) {
-    groups_backward<kCount>(x, groups, Parameters(w), eps, dy, dx, dw, db);
-  } else {
-    groups_backward<1>(x, groups, Parameters(w), eps, dy, dx, dw, db);
-  }
+  in_f32(x, dy, dx, [&](const Tensor& wide_x, const Tensor& wide_dy, Tensor& wide_dx) {
+    constexpr int kCount = run_length(sizeof(float));
+    if (x.dim(-1) % kCount == 0 && aligned({wide_x.raw(), wide_dy.raw(), wide_dx.raw()}, 16)) {
+      groups_backward<kCount>(wide_x, groups, Parameters(w), eps, wide_dy, wide_dx, dw, db);
+    } else {
+      groups_backward<1>(wide_x, groups, Parameters(w), eps, wide_dy, wide_dx, dw, db);
+    }
+  });
 }
 
 }  // namespace sinopia

@@ -1,6 +1,7 @@
 #include <cmath>
 
 #include "sinopia/backend/cuda/cuda_kernels.h"
+#include "sinopia/backend/cuda/packed_weights.h"
 #include "sinopia/backend/cuda/elements.h"
 #include "sinopia/backend/cuda/map.h"
 #include "sinopia/backend/cuda/runtime.h"
@@ -112,17 +113,21 @@ void step_all(const Rule& rule, const Tensor& gradient, Tensor& w, States<Rule::
 }  // namespace cuda
 
 void CudaKernels::add_scaled(const Tensor& x, float scale, Tensor& y) {
+  cuda::packed_weights::forget(y);
   float* to = y.data<float>();
   cuda::map(cuda::AddScaled{scale}, cuda::Inputs<float, 2>{{x.data<float>(), to}}, to, y.numel());
 }
 
 void CudaKernels::blend(const Tensor& x, float weight, Tensor& y) {
+  cuda::packed_weights::forget(y);
   float* to = y.data<float>();
   cuda::map(cuda::Blend{weight}, cuda::Inputs<float, 2>{{x.data<float>(), to}}, to, y.numel());
 }
 
 void CudaKernels::adamw(const OptimizerStep& step, const AdamwConstants& constants, const Tensor& gradient,
                         Tensor& w, Tensor& m, Tensor& v, Tensor& stored) {
+  cuda::packed_weights::forget(w);
+  cuda::packed_weights::forget(stored);
   const double t = static_cast<double>(step.number), rate = step.learning_rate;
   const cuda::Adamw rule{.keep = static_cast<float>(1 - rate * step.weight_decay),
                          .scale = static_cast<float>(step.gradient_scale),
@@ -137,6 +142,8 @@ void CudaKernels::adamw(const OptimizerStep& step, const AdamwConstants& constan
 
 void CudaKernels::lion(const OptimizerStep& step, const LionConstants& constants, const Tensor& gradient,
                        Tensor& w, Tensor& m, Tensor& stored) {
+  cuda::packed_weights::forget(w);
+  cuda::packed_weights::forget(stored);
   const cuda::Lion rule{.keep = static_cast<float>(1 - step.learning_rate * step.weight_decay),
                         .scale = static_cast<float>(step.gradient_scale),
                         .beta1 = static_cast<float>(constants.beta1),
