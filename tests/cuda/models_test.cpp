@@ -7,6 +7,7 @@
 #include "sinopia/ops/elementwise.h"
 #include "sinopia/tensor/allocator.h"
 #include "tests/cuda/on_gpu.h"
+#include "tests/cuda/perturbed.h"
 #include "tests/models/golden.h"
 
 namespace sinopia {
@@ -33,11 +34,15 @@ class ModelsOnGpu : public OnGpu {
   }
 
   static void expect_near(const Tensor& got, const Tensor& want, DType dtype, const std::string& what) {
+    expect_near(got, want, dtype, what, tolerance(dtype));
+  }
+  static void expect_near(const Tensor& got, const Tensor& want, DType dtype, const std::string& what,
+                          double tolerance) {
     EXPECT_TRUE(got.device().is_cpu()) << what;
     EXPECT_EQ(got.dtype(), DType::F32) << what;
     const double error = relative_error(got, want);
     RecordProperty(what + "_" + to_string(dtype), fmt::format("{:.1e}", error));
-    EXPECT_LE(error, tolerance(dtype)) << what << " in " << to_string(dtype);
+    EXPECT_LE(error, tolerance) << what << " in " << to_string(dtype);
   }
 };
 
@@ -54,11 +59,19 @@ TEST_F(ModelsOnGpu, UNetsAreDiffusers) {
   for (const std::string name : {"unet_sd1", "unet_sd2", "unet_inpaint", "unet_x4", "unet_sdxl",
                                  "unet_refiner", "unet_lcm", "unet_plain"}) {
     const Golden golden(name);
-    for (const DType dtype : kFloats) {
-      const auto unet = build<UNet>(golden, unet_config_from_json(golden.config()), dtype);
+    const UNetConfig config = unet_config_from_json(golden.config());
+    const auto run = [&](const UNet& unet) {
       const UNetContext context = unet.prepare(golden.has("text") ? golden.in("text") : Tensor());
-      const Tensor got = unet.forward(golden.in("sample"), golden.in("t"), context, conditions_of(golden));
-      expect_near(got, golden.out("sample"), dtype, name);
+      return unet.forward(golden.in("sample"), golden.in("t"), context, conditions_of(golden));
+    };
+    const auto error_on_cpu = [&](TensorMap weights) {
+      CheckpointParameters parameters(std::move(weights), "perturbed");
+      return relative_error(run(UNet(Scope(parameters), config)), golden.out("sample"));
+    };
+    for (const DType dtype : kFloats) {
+      const double bound =
+          dtype == DType::F32 ? kGoldenTolerance : rounding_tolerance(golden.weights(), dtype, error_on_cpu);
+      expect_near(run(build<UNet>(golden, config, dtype)), golden.out("sample"), dtype, name, bound);
     }
   }
 }

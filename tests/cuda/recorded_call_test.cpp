@@ -212,7 +212,7 @@ TEST_F(CudaRecordedCall, GivesItsRecordingUpWhenMemoryIsShort) {
   memory().set_limit(before + recorded + in[0].bytes());
   {
     const Tensor large = empty({static_cast<int64_t>(recorded)}, DType::U8);
-    EXPECT_EQ(in_use(), before + recorded);  // the recording went
+    EXPECT_LE(in_use(), before + recorded);  // the recording went
     EXPECT_EQ(kind_of([&] { call(in, counted(calls)); }), ErrorKind::OutOfMemory);
   }
   memory().set_limit(0);

@@ -263,7 +263,7 @@ __global__ void sum_updates(const float* gradient, float scale, Factor factor, c
   double update_sum = 0, weight_sum = 0;
   const int64_t step = static_cast<int64_t>(gridDim.x) * kThreads * kRun;
   for (int64_t i = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) * kRun; i < n; i += step) {
-    float g[kRun], factors[kRun], weights[kRun];
+    float g[kRun]{}, factors[kRun]{}, weights[kRun]{};
     const int count = take(gradient, i, n, wide, g);
     factor.at(i, count, g, factors);
     if (w) take(w, i, n, wide, weights);
@@ -312,7 +312,7 @@ __global__ void apply(const float* gradient, float scale, Factor factor, Move mo
   const float2 s = scales(move, parts, n);
   const int64_t step = static_cast<int64_t>(gridDim.x) * kThreads * kRun;
   for (int64_t i = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) * kRun; i < n; i += step) {
-    float g[kRun], factors[kRun], weights[kRun], means[kRun];
+    float g[kRun]{}, factors[kRun]{}, weights[kRun]{}, means[kRun]{};
     const int count = take(gradient, i, n, wide, g);
     take(w, i, n, wide, weights);
     if (m) take(m, i, n, wide, means);
