@@ -3,6 +3,8 @@ PROMPT ?= a red apple
 MODEL ?= data/small
 OUTPUT ?= build/demo/demo.png
 FUZZ_SECONDS ?= 60
+# Compute capabilities to compile the CUDA backend for, as in 90a or "80;90a"; empty: without it.
+CUDA ?=
 # The layers whose tests read what others wrote, and the program itself.
 PARSERS = base tensor io text cli
 # Those of the training layer among them.
@@ -10,6 +12,7 @@ TRAIN_PARSERS = Recipe|CaptionedPictures|TensorCache|RunCheckpoints|JsonLinesMet
 empty :=
 space := $(empty) $(empty)
 BUILD = cmake --preset $(1) $(2) > /dev/null && cmake --build --preset $(1)
+FOR_CUDA = $(if $(CUDA),-DSINOPIA_CUDA=ON "-DSINOPIA_CUDA_ARCHITECTURES=$(CUDA)")
 
 .PHONY: all build test asan aarch64 demo bench bench-peers count-instructions format check-format check-layers fuzz golden \
         test-datasets clean
@@ -17,8 +20,8 @@ BUILD = cmake --preset $(1) $(2) > /dev/null && cmake --build --preset $(1)
 all: build
 
 build:
-	@scripts/setup
-	@$(call BUILD,release)
+	@scripts/setup $(if $(CUDA),--cuda)
+	@$(call BUILD,release,$(FOR_CUDA))
 
 # Set-up, build, every test.
 test: build
@@ -42,8 +45,8 @@ aarch64:
 
 # Set-up, build, a picture: by the small model of data/small, unless MODEL=FILE names another.
 demo:
-	@scripts/setup
-	@$(call BUILD,release) --target sinopia_app
+	@scripts/setup $(if $(CUDA),--cuda)
+	@$(call BUILD,release,$(FOR_CUDA)) --target sinopia_app
 	@MODEL='$(MODEL)' PROMPT='$(PROMPT)' OUTPUT='$(OUTPUT)' scripts/demo
 
 bench:

@@ -50,8 +50,8 @@ class StableDiffusion {
   };
   const UNet& unet() const { return *unet_; }
   const Autoencoder& vae() const { return *vae_; }
-  /// The same autoencoder in f32, for pictures that it cannot make in f16; null where it computes in f32 or bf16,
-  /// whose numbers go as far.
+  /// The same autoencoder in f32, for pictures that it cannot make in f16; null where it computes in f32 or
+  /// bf16, whose numbers go as far.
   const Autoencoder* precise_vae() const { return precise_vae_.get(); }
   const Placement& placement() const { return placement_; }
   /// Null unless one was loaded.

@@ -13,7 +13,6 @@ namespace {
 
 std::array<std::atomic<Allocator*>, kMaxGpus> registered{};  // of GPUs, by their numbers
 
-
 thread_local Allocator* cpu_override = nullptr;
 
 }  // namespace

@@ -80,8 +80,8 @@ size_t memory_in_use();
 /// Kernels launched so far, replayed ones included; and graphs replayed.
 uint64_t kernels_launched();
 uint64_t graphs_launched();
-/// From now on what is asked of a stream is not done at once but, as on a device, at some time before it is waited
-/// for, as chance has it, in the stream's order and after the events that it waits for.
+/// From now on what is asked of a stream is not done at once but, as on a device, at some time before it is
+/// waited for, as chance has it, in the stream's order and after the events that it waits for.
 void set_late(bool late, unsigned seed);
 /// Whether a range lies within one allocation of the device.
 bool is_device_memory(const void* data, size_t bytes);

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "sinopia/backend/axes.h"
 #include "sinopia/backend/cpu/cast.h"
 #include "sinopia/backend/cpu/cpu_kernels.h"
 #include "sinopia/base/threads.h"
@@ -80,50 +81,9 @@ namespace sinopia {
 
 HWY_EXPORT(BinaryRun);
 
-namespace {
-
-struct Axis {
-  int64_t extent, a_step, b_step;
-};
-
-// The step of axis `axis` of y in an operand: 0 where the operand is repeated.
-std::vector<int64_t> steps(const Shape& operand, const Shape& y) {
-  std::vector<int64_t> result(static_cast<size_t>(y.rank()), 0);
-  int64_t step = 1;
-  for (int back = 1; back <= operand.rank(); ++back) {
-    const int64_t extent = operand.dim(-back);
-    result[static_cast<size_t>(y.rank() - back)] = extent == 1 ? 0 : step;
-    step *= extent;
-  }
-  return result;
-}
-
-// The axes of y, fastest first; neighbours that both operands walk through in one go are one axis.
-std::vector<Axis> joined_axes(const Shape& a, const Shape& b, const Shape& y) {
-  const auto a_steps = steps(a, y), b_steps = steps(b, y);
-  std::vector<Axis> result;
-  for (int axis = y.rank() - 1; axis >= 0; --axis) {
-    const auto i = static_cast<size_t>(axis);
-    const Axis next{y.dim(axis), a_steps[i], b_steps[i]};
-    if (next.extent == 1) continue;
-    if (!result.empty()) {
-      Axis& last = result.back();
-      if (next.a_step == last.a_step * last.extent && next.b_step == last.b_step * last.extent) {
-        last.extent *= next.extent;
-        continue;
-      }
-    }
-    result.push_back(next);
-  }
-  if (result.empty()) result.push_back({1, 0, 0});
-  return result;
-}
-
-}  // namespace
-
 void CpuKernels::binary(BinaryOp op, const Tensor& a, const Tensor& b, Tensor& y) {
-  const std::vector<Axis> axes = joined_axes(a.shape(), b.shape(), y.shape());
-  const Axis inner = axes.front();
+  const std::vector<BroadcastAxis> axes = broadcast_axes(a.shape(), b.shape(), y.shape());
+  const BroadcastAxis inner = axes.front();
   const float *pa = a.data<float>(), *pb = b.data<float>();
   float* py = y.data<float>();
   parallel_for(y.numel(), kMemoryGrain, [&](int64_t begin, int64_t end) {

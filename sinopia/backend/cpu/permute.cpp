@@ -3,6 +3,7 @@
 #include <cstring>
 #include <vector>
 
+#include "sinopia/backend/axes.h"
 #include "sinopia/backend/cpu/cast.h"
 #include "sinopia/backend/cpu/cpu_kernels.h"
 #include "sinopia/base/threads.h"
@@ -10,39 +11,8 @@
 namespace sinopia {
 namespace {
 
-struct Axis {
-  int64_t extent, x_step, y_step;
-};
-
-// The axes of y, slowest first, without those of extent 1; neighbours that stay neighbours are one axis.
-std::vector<Axis> joined_axes(const Shape& x, std::span<const int> axes) {
-  std::array<int64_t, Shape::kMaxRank> x_steps{};
-  int64_t step = 1;
-  for (int i = x.rank() - 1; i >= 0; --i) {
-    x_steps[static_cast<size_t>(i)] = step;
-    step *= x.dim(i);
-  }
-  std::vector<Axis> result;
-  for (int axis : axes) {
-    const Axis next{x.dim(axis), x_steps[static_cast<size_t>(axis)], 0};
-    if (next.extent == 1) continue;
-    if (!result.empty() && result.back().x_step == next.extent * next.x_step) {
-      result.back() = {result.back().extent * next.extent, next.x_step, 0};
-    } else {
-      result.push_back(next);
-    }
-  }
-  if (result.empty()) result.push_back({1, 1, 0});
-  step = 1;
-  for (auto axis = result.rbegin(); axis != result.rend(); ++axis) {
-    axis->y_step = step;
-    step *= axis->extent;
-  }
-  return result;
-}
-
 // Where the i-th combination of all axes of `outer` starts in x and y.
-std::pair<int64_t, int64_t> offsets(std::span<const Axis> outer, int64_t i) {
+std::pair<int64_t, int64_t> offsets(std::span<const PermutedAxis> outer, int64_t i) {
   int64_t x = 0, y = 0;
   for (size_t k = outer.size(); k-- > 0;) {
     x += i % outer[k].extent * outer[k].x_step;
@@ -52,14 +22,14 @@ std::pair<int64_t, int64_t> offsets(std::span<const Axis> outer, int64_t i) {
   return {x, y};
 }
 
-int64_t combinations(std::span<const Axis> outer) {
+int64_t combinations(std::span<const PermutedAxis> outer) {
   int64_t result = 1;
-  for (const Axis& axis : outer) result *= axis.extent;
+  for (const PermutedAxis& axis : outer) result *= axis.extent;
   return result;
 }
 
 // Both ends run along the last axis: rows are copied whole.
-void copy_rows(const char* x, char* y, std::span<const Axis> axes, int64_t size) {
+void copy_rows(const char* x, char* y, std::span<const PermutedAxis> axes, int64_t size) {
   const auto outer = axes.first(axes.size() - 1);
   const int64_t row = axes.back().extent;
   const int64_t piece = std::min(row, kMemoryGrain), pieces = (row + piece - 1) / piece;
@@ -96,8 +66,8 @@ void transpose_tile(const T* source, int64_t source_step, T* target, int64_t tar
 
 // x runs along axis q, y along axis p: tiles of the two that fit the first cache, written in order.
 template <class T>
-void transpose(const T* x, T* y, std::vector<Axis> axes, size_t q_index) {
-  const Axis p = axes.back(), q = axes[q_index];
+void transpose(const T* x, T* y, std::vector<PermutedAxis> axes, size_t q_index) {
+  const PermutedAxis p = axes.back(), q = axes[q_index];
   axes.pop_back();
   axes.erase(axes.begin() + static_cast<std::ptrdiff_t>(q_index));
   const int64_t q_tile = std::min(q.extent, p.extent <= kTile / 2 ? kLongTile : kTile);
@@ -119,14 +89,14 @@ void transpose(const T* x, T* y, std::vector<Axis> axes, size_t q_index) {
 
 void CpuKernels::permute(const Tensor& x, std::span<const int> axes, Tensor& y) {
   if (x.numel() == 0) return;
-  const std::vector<Axis> joined = joined_axes(x.shape(), axes);
+  const std::vector<PermutedAxis> joined = permuted_axes(x.shape(), axes);
   const size_t size = size_of(x.dtype());
   if (joined.back().x_step == 1) {
     copy_rows(static_cast<const char*>(x.raw()), static_cast<char*>(y.raw()), joined,
               static_cast<int64_t>(size));
     return;
   }
-  const auto q = std::ranges::find(joined, 1, &Axis::x_step);
+  const auto q = std::ranges::find(joined, 1, &PermutedAxis::x_step);
   const auto run = [&](auto type) {
     using T = decltype(type);
     transpose(static_cast<const T*>(x.raw()), static_cast<T*>(y.raw()), joined,

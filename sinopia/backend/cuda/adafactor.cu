@@ -4,9 +4,9 @@
 #include <limits>
 
 #include "sinopia/backend/cuda/cuda_kernels.h"
-#include "sinopia/backend/cuda/packed_weights.h"
 #include "sinopia/backend/cuda/divisor.h"
 #include "sinopia/backend/cuda/elements.h"
+#include "sinopia/backend/cuda/packed_weights.h"
 #include "sinopia/backend/cuda/reductions.h"
 #include "sinopia/backend/cuda/runtime.h"
 #include "sinopia/backend/cuda/stored_weights.h"

@@ -1,6 +1,6 @@
-#include <array>
 #include <vector>
 
+#include "sinopia/backend/axes.h"
 #include "sinopia/backend/cuda/cuda_kernels.h"
 #include "sinopia/backend/cuda/divisor.h"
 #include "sinopia/backend/cuda/map.h"
@@ -27,42 +27,6 @@ struct BinaryFunction {
     }
   }
 };
-
-/// An axis of y and how many elements its neighbours are apart in the operands: 0 where one is repeated.
-struct Axis {
-  int64_t extent, a_step, b_step;
-};
-
-std::array<int64_t, Shape::kMaxRank> steps(const Shape& operand, const Shape& y) {
-  std::array<int64_t, Shape::kMaxRank> result{};
-  int64_t step = 1;
-  for (int back = 1; back <= operand.rank(); ++back) {
-    const int64_t extent = operand.dim(-back);
-    result[static_cast<size_t>(y.rank() - back)] = extent == 1 ? 0 : step;
-    step *= extent;
-  }
-  return result;
-}
-
-/// The axes of y, fastest first; neighbours that both operands walk through in one go are one axis.
-std::vector<Axis> joined_axes(const Shape& a, const Shape& b, const Shape& y) {
-  const auto a_steps = steps(a, y), b_steps = steps(b, y);
-  std::vector<Axis> result;
-  for (int i = y.rank() - 1; i >= 0; --i) {
-    const Axis next{y.dim(i), a_steps[static_cast<size_t>(i)], b_steps[static_cast<size_t>(i)]};
-    if (next.extent == 1) continue;
-    if (!result.empty()) {
-      Axis& last = result.back();
-      if (next.a_step == last.a_step * last.extent && next.b_step == last.b_step * last.extent) {
-        last.extent *= next.extent;
-        continue;
-      }
-    }
-    result.push_back(next);
-  }
-  if (result.empty()) result.push_back({1, 1, 1});
-  return result;
-}
 
 /// Where the runs of y find their operands. The first axis counts runs, and repeats neither or one operand
 /// within a run; the others tell where its row starts.
@@ -120,8 +84,8 @@ void binary_run(const Tensor& a, const Tensor& b, Tensor& y) {
   const auto* pa = static_cast<const T*>(a.raw());
   const auto* pb = static_cast<const T*>(b.raw());
   auto* py = static_cast<T*>(y.raw());
-  const std::vector<Axis> axes = joined_axes(a.shape(), b.shape(), y.shape());
-  const Axis& inner = axes.front();
+  const std::vector<BroadcastAxis> axes = broadcast_axes(a.shape(), b.shape(), y.shape());
+  const BroadcastAxis& inner = axes.front();
   if (axes.size() == 1 && inner.a_step != 0 && inner.b_step != 0)
     return map(F(), Inputs<T, 2>{{pa, pb}}, py, y.numel());
 

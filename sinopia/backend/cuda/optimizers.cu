@@ -1,9 +1,9 @@
 #include <cmath>
 
 #include "sinopia/backend/cuda/cuda_kernels.h"
-#include "sinopia/backend/cuda/packed_weights.h"
 #include "sinopia/backend/cuda/elements.h"
 #include "sinopia/backend/cuda/map.h"
+#include "sinopia/backend/cuda/packed_weights.h"
 #include "sinopia/backend/cuda/runtime.h"
 #include "sinopia/backend/cuda/stored_weights.h"
 

@@ -1,7 +1,7 @@
 #include <algorithm>
-#include <array>
 #include <vector>
 
+#include "sinopia/backend/axes.h"
 #include "sinopia/backend/cuda/cuda_kernels.h"
 #include "sinopia/backend/cuda/divisor.h"
 #include "sinopia/backend/cuda/map.h"
@@ -11,37 +11,6 @@ namespace sinopia {
 namespace cuda {
 namespace {
 
-struct Axis {
-  int64_t extent, x_step, y_step;
-};
-
-/// The axes of y, slowest first, without those of extent 1; neighbours that stay neighbours are one axis.
-std::vector<Axis> joined_axes(const Shape& x, std::span<const int> axes) {
-  std::array<int64_t, Shape::kMaxRank> x_steps{};
-  int64_t step = 1;
-  for (int i = x.rank() - 1; i >= 0; --i) {
-    x_steps[static_cast<size_t>(i)] = step;
-    step *= x.dim(i);
-  }
-  std::vector<Axis> result;
-  for (int axis : axes) {
-    const Axis next{x.dim(axis), x_steps[static_cast<size_t>(axis)], 0};
-    if (next.extent == 1) continue;
-    if (!result.empty() && result.back().x_step == next.extent * next.x_step) {
-      result.back() = {result.back().extent * next.extent, next.x_step, 0};
-    } else {
-      result.push_back(next);
-    }
-  }
-  if (result.empty()) result.push_back({1, 1, 0});
-  step = 1;
-  for (auto axis = result.rbegin(); axis != result.rend(); ++axis) {
-    axis->y_step = step;
-    step *= axis->extent;
-  }
-  return result;
-}
-
 /// Several nested axes, for a kernel: fastest first.
 struct Walk {
   int rank = 0;
@@ -49,7 +18,7 @@ struct Walk {
   int64_t x_steps[Shape::kMaxRank] = {}, y_steps[Shape::kMaxRank] = {};
 
   /// `axes` slowest first.
-  explicit Walk(std::span<const Axis> axes) {
+  explicit Walk(std::span<const PermutedAxis> axes) {
     for (auto axis = axes.rbegin(); axis != axes.rend(); ++axis, ++rank) {
       extents[rank] = Divisor(axis->extent);
       x_steps[rank] = axis->x_step;
@@ -93,9 +62,9 @@ __global__ void permute_kernel(const Unit* x, Unit* y, Walk walk, int64_t n) {
 }
 
 template <class Unit>
-void permute_units(const void* x, void* y, std::span<const Axis> walk) {
+void permute_units(const void* x, void* y, std::span<const PermutedAxis> walk) {
   int64_t n = 1;
-  for (const Axis& axis : walk) n *= axis.extent;
+  for (const PermutedAxis& axis : walk) n *= axis.extent;
   launch(permute_kernel<Unit>, map_grid(n), kMapThreads, 0, x, y, Walk(walk), n);
 }
 
@@ -109,8 +78,8 @@ constexpr int kTile = sizeof(Unit) <= 2 ? 64 : 32;
 /// x runs along axis q, y along axis p: each block copies a tile of the two, its columns to rows; `outer` are
 /// the other axes.
 template <class Unit>
-__global__ void transpose_kernel(const Unit* x, Unit* y, Axis p, Axis q, Walk outer, Divisor p_tiles,
-                                 Divisor q_tiles) {
+__global__ void transpose_kernel(const Unit* x, Unit* y, PermutedAxis p, PermutedAxis q, Walk outer,
+                                 Divisor p_tiles, Divisor q_tiles) {
   constexpr int kEdge = kTile<Unit>, kLanes = 32, kRows = kTileThreads / kLanes;
   // Rows an odd number of words long put a column into banks of its own.
   constexpr int kPad = sizeof(Unit) < 4 ? 4 / sizeof(Unit) : 1;
@@ -144,13 +113,13 @@ __global__ void transpose_kernel(const Unit* x, Unit* y, Axis p, Axis q, Walk ou
 }
 
 template <class Unit>
-void transpose(const void* x, void* y, std::vector<Axis> axes, size_t q_index) {
-  const Axis p = axes.back(), q = axes[q_index];
+void transpose(const void* x, void* y, std::vector<PermutedAxis> axes, size_t q_index) {
+  const PermutedAxis p = axes.back(), q = axes[q_index];
   axes.pop_back();
   axes.erase(axes.begin() + static_cast<std::ptrdiff_t>(q_index));
   const int64_t p_tiles = ceil_div(p.extent, kTile<Unit>), q_tiles = ceil_div(q.extent, kTile<Unit>);
   int64_t blocks = p_tiles * q_tiles;
-  for (const Axis& axis : axes) blocks *= axis.extent;
+  for (const PermutedAxis& axis : axes) blocks *= axis.extent;
   launch(transpose_kernel<Unit>, static_cast<unsigned>(blocks), kTileThreads, 0, x, y, p, q, Walk(axes),
          Divisor(p_tiles), Divisor(q_tiles));
 }
@@ -162,7 +131,7 @@ using namespace cuda;
 
 void CudaKernels::permute(const Tensor& x, std::span<const int> axes, Tensor& y) {
   if (x.numel() == 0) return;
-  std::vector<Axis> joined = joined_axes(x.shape(), axes);
+  std::vector<PermutedAxis> joined = permuted_axes(x.shape(), axes);
   const size_t size = size_of(x.dtype());
   if (joined.back().x_step == 1) {
     // Both run along the last axis, and their rows begin at whole ones: as many elements at once as divide
@@ -179,7 +148,7 @@ void CudaKernels::permute(const Tensor& x, std::span<const int> axes, Tensor& y)
     for_units(unit_bytes, [&](auto unit) { permute_units<decltype(unit)>(x.raw(), y.raw(), joined); });
     return;
   }
-  const auto q = std::ranges::find(joined, 1, &Axis::x_step);
+  const auto q = std::ranges::find(joined, 1, &PermutedAxis::x_step);
   for_units(size, [&](auto unit) {
     using Unit = decltype(unit);
     if constexpr (sizeof(Unit) <= 8) {
@@ -189,7 +158,8 @@ void CudaKernels::permute(const Tensor& x, std::span<const int> axes, Tensor& y)
     // One of the two is short. Whoever walks along it touches few rows of the other side, each a sector at a
     // time.
     if (q->extent < joined.back().extent)
-      std::ranges::sort(joined, [](const Axis& a, const Axis& b) { return a.x_step > b.x_step; });
+      std::ranges::sort(joined,
+                        [](const PermutedAxis& a, const PermutedAxis& b) { return a.x_step > b.x_step; });
     permute_units<Unit>(x.raw(), y.raw(), joined);
   });
 }
