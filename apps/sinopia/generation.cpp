@@ -130,7 +130,7 @@ void add_job_options(CLI::App& app, GenerationJob& job) {
       "auto (fastest)");
   add_process_choice(app, "--matmul-precision", kMatmulPrecisionNames, set_matmul_precision,
                      "how linear layers multiply: f32, or rounded where the processor has it: bf16 (1x1 "
-                     "convolutions too), int8");
+                     "convolutions too), int8; tf32 is for --precision f32 on a GPU");
   app.add_option("--latent", job.latent,
                  "write what was decoded as the tensor 'latent' [N,H,W,C], .safetensors")
       ->type_name("FILE");

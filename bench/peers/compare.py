@@ -7,7 +7,7 @@ Medians over --runs rounds; in each round every program runs once, alone, in a p
   wall    the whole process, from its start to its end (torch-compile: its compilation and a first picture included)
   cpu     of the same, the processor time of all threads: it moves less with whatever else the machine does
   start   from the start of the process until the first step begins, with the checkpoint in the page cache
-  memory  the most that was resident at once, mapped files included
+  memory  the most that was resident at once, mapped files included; with --device cuda, of the GPU's own memory
 """
 
 import argparse
@@ -39,6 +39,8 @@ def options():
     parser.add_argument("--steps", type=int, default=3, help="at least 2 (3)")
     parser.add_argument("--runs", type=int, default=3, help="rounds (3)")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="all cores")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where all of them compute (cpu)")
+    parser.add_argument("--precision", choices=["f32", "f16", "bf16"], default="f32", help="and in which type (f32)")
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("--cfg-scale", type=float, default=7.5)
     names = [p.name for p in peers.all_peers("")]
@@ -48,6 +50,8 @@ def options():
                         help="leave out all but these")
     parser.add_argument("--json", type=pathlib.Path, help="also write every single run here")
     given = parser.parse_args()
+    if given.device == "cpu" and given.precision != "f32":
+        parser.error("the CPU computes in f32")
     if given.steps < 2 or given.runs < 1:
         parser.error("--steps must be at least 2 and --runs at least 1")
     if given.only:
@@ -78,6 +82,12 @@ def machine():
     commit = subprocess.run(["git", "-C", ROOT, "describe", "--always", "--dirty"], capture_output=True, text=True)
     return {"processor": lines[0] if lines else platform.processor(), "cores": len(os.sched_getaffinity(0)),
             "commit": commit.stdout.strip(), "load": os.getloadavg()}
+
+
+def graphics_card():
+    told = subprocess.run(["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"],
+                          capture_output=True, text=True)
+    return told.stdout.strip() or "a GPU"
 
 
 def summary(runs):
@@ -116,12 +126,13 @@ def main():
     folder = ROOT / "build/peers"
     folder.mkdir(parents=True, exist_ok=True)
     work = peers.Work(str(given.checkpoint / "sd15.safetensors"), str(given.checkpoint / "sd15"), PROMPT, NEGATIVE,
-                      given.size, given.steps, given.cfg_scale, given.seed, given.threads)
-    compared = [p for p in peers.all_peers(given.binary) if p.name not in given.skip]
+                      given.size, given.steps, given.cfg_scale, given.seed, given.threads, given.device,
+                      given.precision)
+    compared = [p for p in peers.all_peers(given.binary, given.device) if p.name not in given.skip]
     facts = machine()
     print(f"{facts['processor']}, {work.threads} of {facts['cores']} threads, load {facts['load'][0]:.1f}, commit "
           f"{facts['commit']}\n{work.size}x{work.size}, {work.steps} steps, Euler, guidance {work.cfg_scale}, "
-          f"{given.runs} rounds")
+          f"{given.runs} rounds, on {graphics_card() if given.device == 'cuda' else 'the CPU'} in {given.precision}")
     for name in dict.fromkeys(given.skip):
         print(f"skipped: {name}")
     for peer in compared:

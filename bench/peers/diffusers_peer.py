@@ -1,6 +1,6 @@
-"""One picture by diffusers on PyTorch, float32 on the CPU, in a process of its own; times go to --report as JSON.
+"""One picture by diffusers on PyTorch, in a process of its own; times go to --report as JSON.
 
---compile: the UNet and the decoder through torch.compile. A first generation pays for the compilation and is reported
+--compile: the UNet and the decoder through torch.compile (on a GPU with max-autotune). A first generation pays for the compilation and is reported
 as such; the second is what is measured.
 --channels-last: weights and activations in torch's channels_last format.
 """
@@ -14,14 +14,22 @@ import torch
 from diffusers import EulerDiscreteScheduler, StableDiffusionPipeline
 
 
-def watch(module, name, events, mark):
-    """Notes when module.name begins and ends."""
+TYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
+
+
+def watch(module, name, events, mark, device):
+    """Notes when module.name begins and ends, with all that was asked of a GPU before done."""
     inner = getattr(module, name)
 
+    def note(when):
+        if device == "cuda":
+            torch.cuda.synchronize()
+        events.append((mark + when, time.monotonic(), time.process_time()))
+
     def timed(*arguments, **options):
-        events.append((mark + ".begin", time.monotonic(), time.process_time()))
+        note(".begin")
         result = inner(*arguments, **options)
-        events.append((mark + ".end", time.monotonic(), time.process_time()))
+        note(".end")
         return result
 
     setattr(module, name, timed)
@@ -39,7 +47,8 @@ def main():
         work = json.load(f)
     torch.set_num_threads(work["threads"])
 
-    pipe = StableDiffusionPipeline.from_pretrained(work["folder"], torch_dtype=torch.float32, safety_checker=None)
+    pipe = StableDiffusionPipeline.from_pretrained(work["folder"], torch_dtype=TYPES[work["precision"]],
+                                                   safety_checker=None).to(work["device"])
     pipe.set_progress_bar_config(disable=True)
     pipe.scheduler = EulerDiscreteScheduler(
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", timestep_spacing="linspace", steps_offset=1)
@@ -47,8 +56,9 @@ def main():
         pipe.unet.to(memory_format=torch.channels_last)
         pipe.vae.to(memory_format=torch.channels_last)
     if options.compile:
-        pipe.unet.compile()
-        pipe.vae.decoder.compile()
+        how = {"mode": "max-autotune"} if work["device"] == "cuda" else {}
+        pipe.unet.compile(**how)
+        pipe.vae.decoder.compile(**how)
     loaded = time.monotonic()
 
     def generate():
@@ -62,8 +72,8 @@ def main():
     warm = time.monotonic()
     events = []
     # What begins a step, and not the UNet itself: a compiled module whose method is replaced is compiled anew.
-    watch(pipe.scheduler, "scale_model_input", events, "step")
-    watch(pipe.vae, "decode", events, "decode")
+    watch(pipe.scheduler, "scale_model_input", events, "step", work["device"])
+    watch(pipe.vae, "decode", events, "decode", work["device"])
     generate_begin = time.monotonic()
     picture = generate()
     picture.save(options.picture)
@@ -81,6 +91,7 @@ def main():
         "compile_seconds": warm - loaded if options.compile else None,
         "text_seconds": begins[0][0] - generate_begin, "steps": steps, "steps_cpu": steps_cpu,
         "decode": decode_end[0] - decode_begin[0], "decode_cpu": decode_end[1] - decode_begin[1],
+        "device_bytes": torch.cuda.max_memory_allocated() if work["device"] == "cuda" else 0,
         "resident_bytes": resident, "threads": torch.get_num_threads(), "isa": torch.backends.cpu.get_cpu_capability(),
     }
     with open(options.report, "w") as f:

@@ -26,6 +26,8 @@ class Work:
     cfg_scale: float
     seed: int
     threads: int
+    device: str = "cpu"  # or "cuda"
+    precision: str = "f32"  # of what is computed there: f32, f16, bf16
 
 
 @dataclasses.dataclass
@@ -43,7 +45,7 @@ class Run:
     decode_cpu: float
     wall: float
     cpu: float
-    memory: int  # the most that was resident at once, mapped files included
+    memory: int  # the most that was resident at once, mapped files included; on a GPU the most of its own memory
     start: float | None  # from the start of the process until its first step began; None: not comparable
     compile: float | None
     picture: str
@@ -120,6 +122,7 @@ class PythonPeer:
         begin, wall, cpu, memory = execute(command, work.threads, folder / f"{self.name}.log")
         report = json.loads(report_file.read_text())
         first = report["first_step_begin"]
+        memory = report.get("device_bytes") or memory
         return Run(report["version"], report["steps"], report["steps_cpu"], report["decode"], report["decode_cpu"],
                    wall, cpu, memory, first - begin if first else None, report.get("compile_seconds"), str(picture),
                    (before, os.getloadavg()[0]))
@@ -172,11 +175,12 @@ class Sinopia:
                    "-W", str(work.size), "-H", str(work.size), "--steps", str(work.steps),
                    "--cfg-scale", str(work.cfg_scale), "-s", str(work.seed), "--sampling-method", "euler",
                    "--scheduler", "discrete", "--rng", "cpu", "-t", str(work.threads), "-o", str(picture),
-                   "--json", str(report_file), *self.flags]
+                   "--device", work.device, "--precision", work.precision, "--json", str(report_file), *self.flags]
         before = os.getloadavg()[0]
         _, wall, cpu, memory = execute(command, work.threads, folder / "sinopia.log", on_line)
         report = json.loads(report_file.read_text())
         seconds = report["seconds"]
+        memory = report["peak_bytes"]["device"] or memory
         if len(marks) != work.steps + 3:
             raise Failed(f"sinopia reported {len(marks)} stages and steps, not {work.steps + 3}")
         marks_cpu = differences([cpu_mark for _, cpu_mark in marks])
@@ -184,7 +188,14 @@ class Sinopia:
                    marks_cpu[-1], wall, cpu, memory, marks[0][0], None, str(picture), (before, os.getloadavg()[0]))
 
 
-def all_peers(binary):
+def all_peers(binary, device="cpu"):
+    if device == "cuda":
+        return [
+            PythonPeer("pytorch", "diffusers_peer.py"),
+            PythonPeer("pytorch-channels-last", "diffusers_peer.py", "--channels-last"),
+            PythonPeer("torch-compile", "diffusers_peer.py", "--channels-last", "--compile"),
+            Sinopia(binary),
+        ]
     return [
         PythonPeer("pytorch", "diffusers_peer.py"),
         PythonPeer("pytorch-channels-last", "diffusers_peer.py", "--channels-last"),

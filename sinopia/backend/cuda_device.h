@@ -19,5 +19,7 @@ void open_cuda_device(int index);
 std::string cuda_device_name(int index);
 size_t free_cuda_memory(int index);
 void synchronise_cuda(int index);
+/// See MatmulPrecision::TF32; the stub has nothing to do.
+void set_cuda_tf32(bool on);
 
 }  // namespace sinopia

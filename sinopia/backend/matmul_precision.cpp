@@ -3,6 +3,7 @@
 #include <atomic>
 
 #include "sinopia/backend/cpu/onednn.h"
+#include "sinopia/backend/cuda_device.h"
 #include "sinopia/base/error.h"
 
 namespace sinopia {
@@ -14,9 +15,13 @@ std::atomic<int64_t> rounded{0};
 }  // namespace
 
 void set_matmul_precision(MatmulPrecision precision) {
-  const std::string_view missing = onednn_needs(precision);
+  const bool on_gpu = precision == MatmulPrecision::TF32;
+  const std::string_view missing = !on_gpu             ? onednn_needs(precision)
+                                   : built_with_cuda() ? std::string_view()
+                                                       : "a build with CUDA (make CUDA=90a)";
   SINOPIA_CHECK(missing.empty(), Unsupported, "[matmul_precision] {} needs {}; use f32",
                 kMatmulPrecisionNames[static_cast<size_t>(precision)], missing);
+  set_cuda_tf32(on_gpu);
   chosen_precision = precision;
 }
 

@@ -13,10 +13,12 @@ namespace sinopia {
 /// magnitude in their row (of x: a token; of w: an output), sums exact; some 1 % on random data, more where a
 /// few elements stand out. A row with NaN or infinity gives NaN. Products of 8 rows or fewer, larger
 /// convolutions and attention stay in f32.
-enum class MatmulPrecision { F32, BF16, Int8 };
+/// TF32: what a GPU computes in f32 has factors rounded to 11 bits, convolutions and gradients too; the CPU
+/// takes it for F32.
+enum class MatmulPrecision { F32, BF16, Int8, TF32 };
 
-/// "f32", "bf16" and "int8", in the order of MatmulPrecision.
-inline constexpr std::array<std::string_view, 3> kMatmulPrecisionNames{"f32", "bf16", "int8"};
+/// In the order of MatmulPrecision.
+inline constexpr std::array<std::string_view, 4> kMatmulPrecisionNames{"f32", "bf16", "int8", "tf32"};
 
 /// Holds for this process from now on. Throws Unsupported, naming what is missing, if this build or this
 /// machine cannot.

@@ -33,6 +33,28 @@ std::vector<std::string> generate(const std::filesystem::path& output,
 
 void expect_success(const Outcome& outcome) { EXPECT_EQ(outcome.code, 0) << outcome.err; }
 
+TEST(Generate, ComputesWhereItIsTold) {
+  const TemporaryFolder folder;
+  const Outcome here = run(generate(folder / "a.png", {"--device", "cpu", "--json", "-"}));
+  expect_success(here);
+  const auto report = nlohmann::json::parse(here.out);
+  EXPECT_EQ(report["device"], "cpu");
+  EXPECT_EQ(report["precision"], "f32");
+  EXPECT_EQ(report["peak_bytes"]["device"], 0);
+  expect_success(run(generate(folder / "b.png", {"--device", "cpu", "--precision", "f32"})));
+  EXPECT_EQ(slurp(folder / "a.png"), slurp(folder / "b.png"));
+  for (const auto& [flags, message] : std::vector<std::pair<std::vector<std::string>, std::string>>{
+           {{"--device", "gpu"}, "cpu, cuda, cuda:N or auto"},
+           {{"--device", "cpu", "--precision", "f16"}, "--precision f32 on the CPU"},
+           {{"--precision", "f8"}, "f8"},
+           {{"--device", "cuda:15"}, "cuda:15"}}) {
+    const Outcome refused = run(generate(folder / "c.png", flags));
+    EXPECT_NE(refused.code, 0) << flags.back();
+    EXPECT_THAT(refused.err, HasSubstr(message));
+    EXPECT_FALSE(std::filesystem::exists(folder / "c.png"));
+  }
+}
+
 TEST(Generate, WritesAPictureThatReplayRepeats) {
   const TemporaryFolder folder;
   // Everything that changes a picture and is kept in its text.

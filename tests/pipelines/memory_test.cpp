@@ -72,7 +72,7 @@ TEST(MemoryPlan, TakesSmallerTilesAndThenRefuses) {
   RandomParameters parameters(1);
   const Autoencoder vae(Scope(parameters), {.channels = {32, 32, 32, 32}});
   const std::string name = "tiny";
-  const Networks all{networks.unet(),           vae,      nullptr,   text,
+  const Networks all{networks.unet(),           vae,      nullptr,   nullptr, text,
                      networks.mapped_weights(), schedule, scheduler, name};
   const Shape latent{1, 160, 152, 4};
   const auto plan = [&](size_t limit, VaeTiling tiling, bool tiles = false) {

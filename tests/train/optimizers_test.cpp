@@ -397,6 +397,40 @@ TEST(StepGuard, TakesSeveralNetworksTogetherOrNone) {
   EXPECT_EQ(kind_of([&] { restored.restore(1, 2); }), ErrorKind::Corrupt);
 }
 
+TEST(LossScale, HalvesAfterWhatIsNotFiniteAndDoublesAfterLongPeace) {
+  StepGuard guard;
+  EXPECT_EQ(guard.loss_scale(), 1);
+  EXPECT_EQ(guard.scale(), nullptr);
+  guard.scale_losses();
+  EXPECT_EQ(guard.loss_scale(), 65536);
+  Tensor w = Tensor::from({1}, std::vector<float>{1});
+  Optimizer optimizer = make_optimizer("adamw", {{"w", w}});
+  const auto step = [&](float gradient) {
+    return guard.step(optimizer, {{"w", Tensor::from({1}, std::vector<float>{gradient})}}, 1e-3).taken;
+  };
+  EXPECT_FALSE(step(INFINITY));
+  EXPECT_EQ(guard.loss_scale(), 32768);
+  EXPECT_FALSE(step(NAN));
+  EXPECT_EQ(guard.loss_scale(), 16384);
+  for (int i = 0; i < 1999; ++i) EXPECT_TRUE(step(0.5f));
+  EXPECT_EQ(guard.loss_scale(), 16384);
+  EXPECT_TRUE(step(0.5f));
+  EXPECT_EQ(guard.loss_scale(), 32768);
+  for (int i = 0; i < 1999; ++i) EXPECT_TRUE(step(0.5f));
+  EXPECT_FALSE(step(NAN));
+  EXPECT_EQ(guard.loss_scale(), 16384);
+  for (int i = 0; i < 1999; ++i) EXPECT_TRUE(step(0.5f));
+  EXPECT_EQ(guard.loss_scale(), 16384);  // counted anew
+
+  LossScale other;
+  other.restore(guard.scale()->value(), guard.scale()->steps_at_value());
+  other.step(true);
+  EXPECT_EQ(other.value(), 32768);
+  for (const double broken : {0.0, -1.0, static_cast<double>(INFINITY), static_cast<double>(NAN)})
+    EXPECT_EQ(kind_of([&] { other.restore(broken, 0); }), ErrorKind::Corrupt) << broken;
+  EXPECT_EQ(kind_of([&] { other.restore(1, -1); }), ErrorKind::Corrupt);
+}
+
 TEST(StepGuard, SkipsAndCountsWhatIsNotFinite) {
   for (const Setting& setting : settings()) {
     SCOPED_TRACE(setting.name);

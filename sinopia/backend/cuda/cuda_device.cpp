@@ -5,8 +5,11 @@
 
 #include <fmt/core.h>
 
+#include "sinopia/backend/cuda/cublaslt.h"
 #include "sinopia/backend/cuda/cuda_allocator.h"
+#include "sinopia/backend/cuda/probe.h"
 #include "sinopia/backend/cuda/runtime.h"
+#include "sinopia/base/error.h"
 
 namespace sinopia {
 
@@ -30,8 +33,12 @@ int cuda_device_count() {
 void open_cuda_device(int index) {
   static std::array<std::once_flag, kMaxGpus> opened;
   std::call_once(opened.at(static_cast<size_t>(index)), [&] {
+    cuda::use_device(index);
+    const std::string obstacle = cuda::kernel_obstacle();
+    SINOPIA_CHECK(obstacle.empty(), Unsupported, "[device] cuda:{} cannot be used: {}", index, obstacle);
     auto* const memory = new cuda::CudaAllocator(index);  // outlives the last tensor
     register_allocator({DeviceType::Cuda, index}, *memory);
+    cuda::prepare_products();
   });
 }
 
@@ -47,6 +54,8 @@ size_t free_cuda_memory(int index) {
   cuda::check(cudaMemGetInfo(&free, &total), "ask for free memory");
   return free;
 }
+
+void set_cuda_tf32(bool on) { cuda::set_tf32(on); }
 
 void synchronise_cuda(int index) {
   cuda::use_device(index);

@@ -8,7 +8,7 @@
 namespace sinopia {
 namespace {
 
-constexpr const char* kObstacle = "this build has no CUDA (cmake -DSINOPIA_CUDA=ON)";
+constexpr const char* kObstacle = "this build has no CUDA (make CUDA=90a)";
 
 [[noreturn]] void refuse() { fail(ErrorKind::Unsupported, "[backend] {}; use the CPU", kObstacle); }
 
@@ -22,6 +22,7 @@ void open_cuda_device(int) { refuse(); }
 std::string cuda_device_name(int) { refuse(); }
 size_t free_cuda_memory(int) { refuse(); }
 void synchronise_cuda(int) { refuse(); }
+void set_cuda_tf32(bool) {}
 Tensor store_parameter(const Tensor&, Device, DType) { refuse(); }
 void give_up_parameters(Device) {}
 ParameterStats parameter_stats(Device) { return {}; }
