@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "commands.h"
+#include "device_choice.h"
 #include "options.h"
 #include "progress.h"
 #include "sinopia/base/error.h"
@@ -25,6 +26,7 @@ namespace fs = std::filesystem;
 struct EvaluationJob {
   fs::path model, prompts = "tools/datasets/evaluation_prompts.jsonl", sets = "build/sets", output;
   std::string check_split;
+  DeviceChoice device;
   GenerationRequest request;
   int threads = 0;
 };
@@ -49,7 +51,10 @@ void evaluate(EvaluationJob& job, std::stop_token stop) {
   const std::vector<EvaluationPrompt> prompts = read_evaluation_prompts(job.prompts);
   const ObjectLibrary library = load_object_library(job.sets);
   if (!job.output.empty()) make_folder(job.output);
-  StableDiffusionPipeline model(job.model);
+  LoadOptions load;
+  place(job.device, load);
+  StableDiffusionPipeline model(job.model, load);
+  mention_missing_gpu(job.device.device);
 
   AdherenceScores all;
   std::map<std::string, AdherenceScores> by_split;
@@ -116,6 +121,7 @@ void add_evaluate(CLI::App& app, Action& action, std::stop_token stop) {
   add_integer(*command, "--steps", job->request.steps, 1, 1000, "of each picture (20)");
   add_number(*command, "--cfg-scale", job->request.cfg_scale, 0, 100, "how strongly the prompt guides (7)");
   add_seed(*command, "-s,--seed", job->request.seed, "of the first picture; the next have the next ones (0)");
+  add_device_options(*command, job->device);
   add_integer(*command, "-t,--threads", job->threads, 1, 1024, "threads (all cores)");
   command->callback([job, &action, stop] { action = [job, stop] { evaluate(*job, stop); }; });
 }

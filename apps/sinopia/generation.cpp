@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <cstdio>
-#include <optional>
 #include <vector>
 
 #include <fmt/format.h>
@@ -54,28 +53,6 @@ void add_process_choice(CLI::App& app, const std::string& flag,
       help);
 }
 
-std::optional<DType> dtype_of(const std::string& name) {
-  if (name == "f32") return DType::F32;
-  if (name == "f16") return DType::F16;
-  if (name == "bf16") return DType::BF16;
-  return std::nullopt;
-}
-
-/// Where the networks go and in which type, as the flags say; tells a person of a CUDA build why it is not a
-/// GPU.
-void choose_device(GenerationJob& job) {
-  const Device device = open_device(job.device);
-  if (device.is_cpu()) {
-    SINOPIA_CHECK(job.precision == "auto" || job.precision == "f32", InvalidArgument,
-                  "[device] expected --precision f32 on the CPU, got {}; see --matmul-precision",
-                  job.precision);
-    if (job.device == "auto" && has_gpu_backend())
-      fmt::print(stderr, "no GPU ({}): running on the CPU\n", gpu_obstacle());
-  }
-  job.load.placement = {device, device.is_cpu() ? DType::F32 : dtype_of(job.precision).value_or(DType::F16)};
-  job.load.vae_dtype = dtype_of(job.vae_precision);
-}
-
 }  // namespace
 
 void add_job_options(CLI::App& app, GenerationJob& job) {
@@ -111,18 +88,7 @@ void add_job_options(CLI::App& app, GenerationJob& job) {
          "stay below this, as in 1.6G: read weights anew in each step, decode in tiles")
       ->type_name("SIZE");
   add_integer(app, "--preview", request.preview_interval, 0, 1000, "write FILE_preview every N steps");
-  app.add_option("--device", job.device,
-                 "where to compute: cpu, cuda, cuda:N, or auto (a GPU if there is one)")
-      ->type_name("NAME")
-      ->capture_default_str();
-  add_choice(
-      app, "--precision", {"auto", "f32", "f16", "bf16"},
-      [&job](const std::string& name) { job.precision = name; },
-      "what a GPU computes in, with sums in f32: f32, f16, bf16, auto (f16)");
-  add_choice(
-      app, "--vae-precision", {"auto", "f32", "f16", "bf16"},
-      [&job](const std::string& name) { job.vae_precision = name; },
-      "the same for the autoencoder: auto is --precision, and f32 where f16 does not reach");
+  add_device_options(app, job.device);
   add_integer(app, "-t,--threads", job.threads, 1, 1024, "threads (all cores)");
   add_process_choice(
       app, "--conv-method", kConv2dMethodNames, set_conv2d_method,
@@ -150,8 +116,9 @@ void run_job(GenerationJob& job, std::stop_token stop) {
   if (!job.mask.empty()) request.mask = read_image(job.mask);
   if (!job.semantic_map.empty()) request.semantic_map = read_image(job.semantic_map);
 
-  choose_device(job);
+  place(job.device, job.load);
   StableDiffusionPipeline model(job.model, job.load);
+  mention_missing_gpu(job.device.device);
   std::vector<std::string> embeddings;
   if (!job.embeddings.empty()) embeddings = model.add_embeddings(job.embeddings);
   FILE* const out = job.json == "-" ? stderr : stdout;

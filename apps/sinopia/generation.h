@@ -6,6 +6,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include "device_choice.h"
 #include "sinopia/pipelines/request.h"
 #include "sinopia/pipelines/stable_diffusion_pipeline.h"
 
@@ -15,9 +16,7 @@ namespace sinopia::cli {
 struct GenerationJob {
   std::filesystem::path model;
   LoadOptions load;
-  std::string device = "auto";  ///< as open_device takes it
-  std::string precision = "auto",
-              vae_precision = "auto";  ///< of networks on a GPU, and of the autoencoder there
+  DeviceChoice device;
   std::filesystem::path embeddings;
   GenerationRequest request;
   std::string output = "output.png";

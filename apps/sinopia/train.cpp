@@ -1,12 +1,14 @@
 #include <algorithm>
 #include <limits>
 #include <memory>
+#include <utility>
 
 #include <fmt/format.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "commands.h"
+#include "device_choice.h"
 #include "options.h"
 #include "progress.h"
 #include "sinopia/base/clock.h"
@@ -72,7 +74,10 @@ void train(const TrainJob& job, const std::stop_token& stop) {
   }
   TrainingScreen screen(job.quiet);
   TrainingRunOptions options;
-  options.progress = [&](const TrainingProgress& progress) { screen.show(progress); };
+  options.progress = [&, told = job.quiet](const TrainingProgress& progress) mutable {
+    if (!std::exchange(told, true)) mention_missing_gpu(recipe.device);
+    screen.show(progress);
+  };
   options.note = [&](const std::string& text) { screen.note(text); };
   options.stop = stop;
   options.stop_at = job.stop_at;

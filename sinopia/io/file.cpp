@@ -1,5 +1,7 @@
 #include "sinopia/io/file.h"
 
+#include <algorithm>
+#include <cctype>
 #include <cerrno>
 #include <cstring>
 #include <utility>
@@ -138,6 +140,19 @@ AtomicFile::AtomicFile(const fs::path& target) : target_(target) {
   const mode_t mask = ::umask(0);
   ::umask(mask);
   ::fchmod(descriptor_, exists ? status.st_mode & 07777 : 0666 & ~mask);
+}
+
+void remove_unfinished(const fs::path& folder) {
+  constexpr size_t kLetters = 6;  // of mkostemp
+  std::error_code none;
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder, none)) {
+    const std::string name = entry.path().filename().string();
+    const size_t dot = name.size() > kLetters ? name.size() - kLetters - 1 : 0;
+    const bool ours = dot > 1 && name.front() == '.' && name[dot] == '.' && entry.is_regular_file(none) &&
+                      std::all_of(name.begin() + static_cast<std::ptrdiff_t>(dot) + 1, name.end(),
+                                  [](unsigned char c) { return std::isalnum(c); });
+    if (ours) fs::remove(entry.path(), none);
+  }
 }
 
 AtomicFile::~AtomicFile() {

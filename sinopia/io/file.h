@@ -50,6 +50,10 @@ class AtomicFile {
   int descriptor_ = -1;
 };
 
+/// Removes what AtomicFiles for targets in this folder have left there because their process was killed. No
+/// one may be writing there meanwhile. Does nothing for a folder that there is not.
+void remove_unfinished(const std::filesystem::path& folder);
+
 /// A log: what is appended is in the file, though perhaps not on the disk, when the call returns. A piece
 /// that a full disk cut is taken back.
 class AppendedFile {

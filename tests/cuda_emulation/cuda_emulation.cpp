@@ -66,14 +66,16 @@ struct Fiber {
   fcontext_t context = nullptr;
   uint3 index{};
   bool done = false;
-  uint64_t collectives = 0;  // of its warp, that this lane took part in
+  const uint64_t* gate = nullptr;  // what it waits for: a number that is no longer `seen`
+  uint64_t seen = 0;
 };
 
 struct Warp {
   Slot slots[2][32];  // one collective's values may still be read while the next one's come in
   void* pointers[32];
-  unsigned arrived = 0;
-  uint64_t finished = 0;  // collectives
+  unsigned arrived = 0, mask = 0;  // of the lanes that take part in the present collective
+  unsigned live = 0;               // lanes that have not ended
+  uint64_t finished = 0;           // collectives
 };
 
 // The block that runs now.
@@ -85,7 +87,6 @@ struct Block {
   size_t at_barrier = 0;
   uint64_t barriers = 0, number = 0;
   int counting = 0, counted = 0;
-  uint64_t progress = 0;
   const std::function<void()>* body = nullptr;
 };
 
@@ -100,11 +101,25 @@ char* stacks() {
   return memory;
 }
 
-void yield() {
+/// Lets others run until `number` changes.
+void wait_for(const uint64_t& number) {
   Fiber& fiber = block.fibers[block.current];
+  fiber.gate = &number;
+  fiber.seen = number;
   const transfer_t back = jump_fcontext(block.scheduler, nullptr);
   block.scheduler = back.fctx;
   threadIdx = fiber.index;
+}
+
+void open_block_barrier() {
+  block.at_barrier = 0;
+  block.counted = std::exchange(block.counting, 0);
+  ++block.barriers;
+}
+
+void open_warp(Warp& warp) {
+  warp.arrived = 0;
+  ++warp.finished;
 }
 
 void run_fiber(transfer_t from) {
@@ -114,13 +129,11 @@ void run_fiber(transfer_t from) {
   (*block.body)();
   fiber.done = true;
   --block.live;
-  ++block.progress;
-  if (block.at_barrier > 0 &&
-      block.at_barrier == block.live) {  // those that have ended do not hold up the others
-    block.at_barrier = 0;
-    block.counted = std::exchange(block.counting, 0);
-    ++block.barriers;
-  }
+  // Those that have ended do not hold up the others.
+  if (block.at_barrier > 0 && block.at_barrier == block.live) open_block_barrier();
+  Warp& warp = block.warps[block.current / 32];
+  warp.live &= ~(1u << (block.current % 32));
+  if (warp.arrived != 0 && warp.arrived == (warp.mask & warp.live)) open_warp(warp);
   jump_fcontext(block.scheduler, nullptr);
 }
 
@@ -128,7 +141,7 @@ void run_block(const dim3& shape, const std::function<void()>& body) {
   const size_t threads = size_t{shape.x} * shape.y * shape.z;
   block.fibers.assign(threads, {});
   block.warps.resize((threads + 31) / 32);
-  for (Warp& warp : block.warps) warp.arrived = 0, warp.finished = 0;
+  for (Warp& warp : block.warps) warp.arrived = 0, warp.live = 0, warp.finished = 0;
   block.live = threads;
   block.at_barrier = 0;
   ++block.number;
@@ -140,49 +153,38 @@ void run_block(const dim3& shape, const std::function<void()>& body) {
     const auto n = static_cast<unsigned>(i);
     fiber.index = {n % shape.x, n / shape.x % shape.y, n / shape.x / shape.y};
     fiber.context = make_fcontext(stacks() + (i + 1) * kStackBytes, kStackBytes, run_fiber);
+    block.warps[i / 32].live |= 1u << (i % 32);
   }
   while (block.live > 0) {
-    const uint64_t before = block.progress;
+    bool resumed = false;
     for (size_t i = 0; i < threads; ++i) {
-      if (block.fibers[i].done) continue;
+      Fiber& fiber = block.fibers[i];
+      if (fiber.done || (fiber.gate && *fiber.gate == fiber.seen)) continue;
+      resumed = true;
+      fiber.gate = nullptr;
       block.current = i;
-      const transfer_t back = jump_fcontext(block.fibers[i].context, nullptr);
-      block.fibers[i].context = back.fctx;
+      fiber.context = jump_fcontext(fiber.context, nullptr).fctx;
     }
-    if (block.progress == before) give_up("the threads of a block wait for each other at different places");
+    if (!resumed) give_up("the threads of a block wait for each other at different places");
   }
 }
 
 // Which lanes of the current warp must take part: those of `mask` that exist and have not ended.
-unsigned expected_lanes(unsigned mask) {
-  const size_t first = block.current / 32 * 32;
-  unsigned lanes = 0;
-  for (size_t i = first; i < std::min(first + 32, block.fibers.size()); ++i)
-    if (!block.fibers[i].done) lanes |= 1u << (i - first);
-  return lanes & mask;
-}
+unsigned expected_lanes(unsigned mask) { return block.warps[block.current / 32].live & mask; }
 
 // Waits for the others of the warp; the last one calls `last`.
 template <class Last>
 void meet(unsigned mask, Last last) {
-  Fiber& fiber = block.fibers[block.current];
   Warp& warp = block.warps[block.current / 32];
   const unsigned mine = 1u << (block.current % 32);
   if (!(mask & mine)) give_up("a lane takes part in a collective whose mask leaves it out");
   if (warp.arrived & mine) give_up("a lane came twice to a collective");
+  if (warp.arrived != 0 && warp.mask != mask) give_up("lanes meet with different masks");
   warp.arrived |= mine;
-  const uint64_t number = warp.finished;
-  while (warp.finished == number) {
-    if (warp.arrived == expected_lanes(mask)) {
-      last();
-      warp.arrived = 0;
-      ++warp.finished;
-      ++block.progress;
-      break;
-    }
-    yield();
-  }
-  ++fiber.collectives;
+  warp.mask = mask;
+  if (warp.arrived != expected_lanes(mask)) return wait_for(warp.finished);
+  last();
+  open_warp(warp);
 }
 
 struct Memory {
@@ -288,14 +290,11 @@ void together(void* mine, const std::function<void(void* const* lanes)>& work) {
 
 int block_count(int predicate) {
   block.counting += predicate != 0;
-  const uint64_t number = block.barriers;
   if (++block.at_barrier == block.live) {
-    block.at_barrier = 0;
-    block.counted = std::exchange(block.counting, 0);
-    ++block.barriers;
-    ++block.progress;
+    open_block_barrier();
+  } else {
+    wait_for(block.barriers);
   }
-  while (block.barriers == number) yield();
   return block.counted;
 }
 

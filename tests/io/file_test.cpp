@@ -6,6 +6,8 @@
 
 #include <gtest/gtest.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "sinopia/base/error.h"
 #include "tests/file_size_limit.h"
@@ -63,6 +65,26 @@ TEST(File, ReadsNoMoreThanAllowed) {
   EXPECT_EQ(read_text_file(folder / "a", 8), "hello");
   EXPECT_EQ(read_file(folder / "a", 8).size(), 8u);
   EXPECT_EQ(kind_of([&] { read_text_file(folder / "a", 7); }), ErrorKind::Corrupt);
+}
+
+TEST(AtomicFile, WhatAKilledProcessLeftIsRemoved) {
+  const TemporaryFolder folder;
+  const pid_t child = ::fork();
+  if (child == 0) {
+    AtomicFile file(folder / "loss.png");
+    file.write("half");
+    ::_exit(0);  // without its destructor
+  }
+  ASSERT_EQ(::waitpid(child, nullptr, 0), child);
+  ASSERT_EQ(entries(folder.path()), 1u);
+  for (const char* other :
+       {"loss.png", ".hidden", "a.abcdef", ".abcdef", "..abcdef", ".a.abc-ef", ".a.abcde"})
+    write_file(folder / other, std::string_view("kept"));
+  std::filesystem::create_directory(folder / ".b.abcdef");
+  remove_unfinished(folder.path());
+  EXPECT_EQ(entries(folder.path()), 8u);
+  EXPECT_EQ(read_text_file(folder / "loss.png", 10), "kept");
+  remove_unfinished(folder / "missing");
 }
 
 TEST(AtomicFile, AppearsOnlyWhenCommitted) {

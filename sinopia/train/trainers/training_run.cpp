@@ -94,6 +94,7 @@ class Run {
 
   TrainingResult operator()() {
     make_folder(folder_);
+    for (const fs::path& written : {folder_, folder_ / "samples"}) remove_unfinished(written);
     const RunCheckpoints checkpoints = checkpoints_of(recipe_);
     trainer_ = make_trainer(recipe_);
     int64_t step = 0;
