@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdio>
+#include <utility>
 #include <vector>
 
 #include <fmt/format.h>
@@ -118,7 +119,6 @@ void run_job(GenerationJob& job, std::stop_token stop) {
 
   place(job.device, job.load);
   StableDiffusionPipeline model(job.model, job.load);
-  mention_missing_gpu(job.device.device);
   std::vector<std::string> embeddings;
   if (!job.embeddings.empty()) embeddings = model.add_embeddings(job.embeddings);
   FILE* const out = job.json == "-" ? stderr : stdout;
@@ -137,7 +137,10 @@ void run_job(GenerationJob& job, std::stop_token stop) {
                  model.load_seconds(),
                  {}};
   request.stop = stop;
-  request.on_progress = [&](const Progress& p) { progress.show(p); };
+  request.on_progress = [&, told = false](const Progress& p) mutable {
+    if (!std::exchange(told, true)) mention_missing_gpu(job.device.device);
+    progress.show(p);
+  };
   request.on_preview = [&](const Preview& p) {
     write_image(preview_name(output_name(job.output, p.image, request.batch_count, request.seed)), p.picture);
   };
