@@ -60,6 +60,40 @@ TEST(MemoryPlan, FollowsTheTensors) {
   EXPECT_LT(bytes, result.peak_tensor_bytes + (size_t{160} << 20));
 }
 
+TEST(FittingTiles, GetSmallerUntilAGpuHasRoom) {
+  const Device gpu{DeviceType::Cuda, 0};
+  GenerationRequest request;
+  std::vector<int> tried;
+  const auto needs_room = [&](int largest) {
+    tried.clear();
+    return [&tried, largest](int tile) {
+      tried.push_back(tile);
+      if (tile == 0 || tile > largest) fail(ErrorKind::OutOfMemory, "no room");
+      return tile;
+    };
+  };
+  EXPECT_EQ(with_fitting_tiles(gpu, request, 0, needs_room(32)), 32);
+  EXPECT_EQ(tried, (std::vector<int>{0, 64, 48, 32}));
+  EXPECT_EQ(with_fitting_tiles(gpu, request, 48, needs_room(100)), 48);
+  EXPECT_EQ(tried, (std::vector<int>{48}));
+  EXPECT_EQ(with_fitting_tiles(gpu, request, 48, needs_room(24)), 24);
+  EXPECT_EQ(tried, (std::vector<int>{48, 32, 24}));
+  EXPECT_EQ(kind_of([&] { with_fitting_tiles(gpu, request, 0, needs_room(23)); }), ErrorKind::OutOfMemory);
+  EXPECT_EQ(tried, (std::vector<int>{0, 64, 48, 32, 24}));
+  // Not on the CPU, where it was planned; not where tiles are unwanted; not for other errors.
+  EXPECT_EQ(kind_of([&] { with_fitting_tiles({}, request, 0, needs_room(64)); }), ErrorKind::OutOfMemory);
+  EXPECT_EQ(tried, (std::vector<int>{0}));
+  request.vae_tiling = VaeTiling::Off;
+  EXPECT_EQ(kind_of([&] { with_fitting_tiles(gpu, request, 0, needs_room(64)); }), ErrorKind::OutOfMemory);
+  EXPECT_EQ(tried, (std::vector<int>{0}));
+  request.vae_tiling = VaeTiling::Auto;
+  const auto broken = [&](int tile) -> int {
+    tried.push_back(tile);
+    fail(ErrorKind::Backend, "broken");
+  };
+  EXPECT_EQ(kind_of([&] { with_fitting_tiles(gpu, request, 0, broken); }), ErrorKind::Backend);
+}
+
 TEST(MemoryPlan, TakesSmallerTilesAndThenRefuses) {
   const StableDiffusion networks = StableDiffusion::load(model("tiny-sd1"));
   TextEncoding text(networks.text_encoders()[0].model, networks.text_encoders()[0].padding_id);
