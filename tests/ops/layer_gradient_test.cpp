@@ -8,6 +8,7 @@
 #include "sinopia/ops/pool.h"
 #include "sinopia/ops/reduce.h"
 #include "sinopia/ops/resize.h"
+#include "sinopia/ops/shape.h"
 #include "tests/ops/gradient_check.h"
 
 namespace sinopia {
@@ -229,6 +230,18 @@ TEST(Gradient, OfAttention) {
         [&](const auto& in) { return attention(in[0], in[1], in[2], c.options, bias); },
         [&](const auto& in) { return attended(c, in[0], in[1], in[2], bias); }, 5e-6);
   }
+}
+
+// The memory that the gradients get held NaN before.
+TEST(AttentionGradient, OfKeysWithoutQueriesIsZero) {
+  const Shape of_keys{1, 3, 4};
+  const Tensor k = make_leaf(random_tensor(of_keys, 1)), v = make_leaf(random_tensor(of_keys, 2));
+  const RecordGradients on;
+  const Tensor y = attention(Tensor::empty({1, 0, 4}), k, v, {.heads = 2});
+  { const Tensor a = full(of_keys, NAN), b = full(of_keys, NAN), c = full(of_keys, NAN); }
+  backward(y, Tensor::empty({1, 0, 4}));
+  for (const Tensor& leaf : {k, v})
+    for (const float gradient : gradient_of(leaf).values<float>()) EXPECT_EQ(gradient, 0);
 }
 
 TEST(Gradient, OfEmbedding) {

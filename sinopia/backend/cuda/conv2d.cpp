@@ -13,11 +13,6 @@ namespace {
 
 using namespace cuda;
 
-bool is_pointwise(const Tensor& x, const Tensor& w, const Conv2dOptions& options, const Tensor& y) {
-  return w.dim(2) == 1 && w.dim(3) == 1 && options.stride == 1 && y.dim(1) == x.dim(1) &&
-         y.dim(2) == x.dim(2);
-}
-
 /// What linear() adds; absent where it cannot add the same number to every pixel of an image.
 std::optional<Tensor> add_of_rows(const Tensor& add, const Tensor& y) {
   if (!add || add.rank() == 4) return add;
@@ -93,7 +88,7 @@ void CudaKernels::conv2d(const Tensor& x, const Tensor& w, const Tensor& bias, c
     fill(y, 0);
     return finish_convolution(bias, add, activation, y);
   }
-  if (is_pointwise(x, w, options, y)) {
+  if (is_pointwise(x.shape(), w.shape(), options, y.shape())) {
     if (const auto row_add = add_of_rows(add, y))
       return linear(x, w.reshape({w.dim(0), w.dim(1)}), bias, *row_add, activation, y);
   }

@@ -15,12 +15,6 @@ using namespace cuda;
        describe(x), describe(w), describe(y));
 }
 
-/// Whether y is a matrix product of x's pixels and w.
-bool is_pointwise(const Shape& x, const Shape& w, const Conv2dOptions& options, const Shape& y) {
-  return w.dim(2) == 1 && w.dim(3) == 1 && options.stride == 1 && y.dim(1) == x.dim(1) &&
-         y.dim(2) == x.dim(2);
-}
-
 }  // namespace
 
 void CudaKernels::conv2d_backward_input(const Tensor& dy, const Tensor& w, const Conv2dOptions& options,

@@ -12,6 +12,11 @@ void copy(const Tensor& from, Tensor& to) {
 
 }  // namespace
 
+bool is_pointwise(const Shape& x, const Shape& w, const Conv2dOptions& options, const Shape& y) {
+  return w.dim(2) == 1 && w.dim(3) == 1 && options.stride == 1 && y.dim(1) == x.dim(1) &&
+         y.dim(2) == x.dim(2);
+}
+
 bool is_aligned(const Tensor& x) { return reinterpret_cast<uintptr_t>(x.raw()) % kConvolutionAlignment == 0; }
 
 Aligned::Aligned(const Tensor& x) : tensor_(is_aligned(x) ? x : empty_like(x)) {

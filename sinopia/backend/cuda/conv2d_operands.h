@@ -4,6 +4,9 @@
 
 namespace sinopia::cuda {
 
+/// Whether y is a matrix product of x's pixels and w.
+bool is_pointwise(const Shape& x, const Shape& w, const Conv2dOptions& options, const Shape& y);
+
 /// Whether x lies where cuDNN's fast kernels can read it; true if absent.
 bool is_aligned(const Tensor& x);
 
